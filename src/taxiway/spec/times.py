@@ -1,0 +1,34 @@
+"""Times of a stage that are written down and cannot all be kept."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from taxiway.agents.base import Agent, WithinTimeout
+from taxiway.spec.source import Node, Report, show
+from taxiway.spec.values import DURATION, seconds
+
+__all__ = ["check_times"]
+
+
+def check_times(given: Mapping[str, Any], agent: Agent, stage: Node, report: Report, *, timeout: str, duration: str) -> None:
+    """Report work whose length is written down and is not shorter than the stage's timeout or `limits.duration`."""
+    for word, length in _lengths(given, agent):
+        for limit, text in (("the stage's timeout", timeout), ("`limits.duration`", duration)):
+            if seconds(length) >= seconds(text):
+                at = stage.find(["with", word]) if word in given else stage
+                hint = f"raise {limit}, or write a shorter `{word}`"
+                report.add(at, f"{show(word)} {length} does not fit into {limit} of {text}", rule="out-of-time", hint=hint)
+                break
+
+
+def _lengths(given: Mapping[str, Any], agent: Agent) -> Iterator[tuple[str, str]]:
+    """The fields that say how long the stage works, and their values where they are known before a run."""
+    for name, field in agent.inputs.model_fields.items():
+        word = field.alias or name
+        value = given[word] if word in given else field.get_default(call_default_factory=True)
+        # What is a template, or no duration at all, is judged elsewhere.
+        if any(isinstance(found, WithinTimeout) for found in field.metadata) and re.fullmatch(DURATION, str(value)):
+            yield word, str(value)
