@@ -1,0 +1,52 @@
+"""What a repair may not do: change what judges it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from taxiway.agents.tools import PROTECTED
+
+__all__ = ["JUDGES", "looks_away", "new_blind_spots", "snapshot"]
+
+JUDGES: tuple[str, ...] = (
+    *PROTECTED,
+    # Tests, and what decides which of them run and how.
+    *("test_*.py", "*/test_*.py", "*_test.py", "tests/*", "*/tests/*", "test/*", "*/test/*", "testing/*", "e2e/*", "*/e2e/*"),
+    *("conftest.py", "*/conftest.py", "pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml", "tox.ini", "noxfile.py"),
+    *("sitecustomize.py", "usercustomize.py", "*/sitecustomize.py", "*/usercustomize.py", "*.pth", "*.pyi"),
+    # Settings of the tools that measure, and of the project as a whole.
+    *("pyproject.toml", "*/pyproject.toml", "setup.cfg", "setup.py", ".coveragerc", ".coveragerc.toml"),
+    *("ruff.toml", ".ruff.toml", "*/ruff.toml", "*/.ruff.toml", "mypy.ini", ".mypy.ini", ".bandit", ".secrets.baseline", ".flake8"),
+    *(".pylintrc", "pylintrc", ".pre-commit-config.yaml", ".style.yapf", ".gitignore", "*/.gitignore"),
+)
+"""Patterns of paths (lower case) that a repair may change only where the pipeline names them."""
+
+_LOOK_AWAY = re.compile(
+    r"#\s*(?:ruff:\s*|flake8:\s*)?noqa|#\s*type:\s*ignore|#\s*mypy:|#\s*pyright:|pragma:\s*no\s*(?:cover|branch)|#\s*nosec|"
+    r"pragma:\s*allowlist|#\s*(?:fmt|yapf|isort):|#\s*pylint:|#\s*ruff:\s*disable|#lizard|"
+    r"\bpytest\s*\.\s*(?:skip|xfail|importorskip|exit)\b|\bmark\s*\.\s*(?:skip|skipif|xfail)\b|\bunittest\s*\.\s*skip|\bSkipTest\b|"
+    r"\bno_type_check\b|\bPYTEST_CURRENT_TEST\b|\bTAXIWAY_\w+|sys\s*\.\s*modules\s*\[\s*[\"']pytest",
+    re.IGNORECASE,
+)
+
+
+def looks_away(text: str) -> int:
+    """How often a text asks a tool to look away, leaves a test, or asks whether it is being tested."""
+    return sum(1 for _ in _LOOK_AWAY.finditer(text))
+
+
+def snapshot(checkout: Path) -> Mapping[str, int]:
+    """Path -> `looks_away`, of the Python files of a checkout."""
+    found = {}
+    for path in sorted(checkout.rglob("*.py")):
+        if path.is_file() and not path.is_symlink():
+            found[path.relative_to(checkout).as_posix()] = looks_away(path.read_text(encoding="utf-8", errors="replace"))
+    return found
+
+
+def new_blind_spots(before: Mapping[str, int], after: Mapping[str, int], changed: Iterable[str]) -> Sequence[str]:
+    """The changed files that ask tools to look away more often than before, and how often."""
+    grown = [(path, after.get(path, 0) - before.get(path, 0)) for path in sorted(set(changed))]
+    return [f"{path} ({more} more)" for path, more in grown if more > 0]

@@ -1,0 +1,158 @@
+"""check, plan, schema."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from taxiway.agents import registry
+from taxiway.cli.complete import pipelines
+from taxiway.cli.ends import USAGE
+from taxiway.compiler import Plan, compile_file
+from taxiway.compiler import check as checking
+from taxiway.compiler.schema import schema_text
+from taxiway.compiler.show import as_mermaid
+from taxiway.compiler.show import as_text as plan_text
+from taxiway.errors import InputError
+from taxiway.render import decide, render
+from taxiway.spec import formats
+
+__all__ = ["register"]
+
+
+class CheckFormat(StrEnum):
+    """How problems are written."""
+
+    text = "text"
+    json = "json"
+    sarif = "sarif"
+
+
+class PlanFormat(StrEnum):
+    """How a plan is written."""
+
+    text = "text"
+    json = "json"
+    mermaid = "mermaid"
+
+
+Paths = Annotated[list[Path], typer.Argument(exists=True, help="Pipeline files, policy files, or folders of them.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    panel = "Pipelines"
+    app.command(epilog="Example: taxiway check pipelines/", rich_help_panel=panel)(check)
+    app.command(epilog="Example: taxiway plan web_service --param name=hello", rich_help_panel=panel)(plan)
+    app.command(epilog="Example: taxiway schema --output schemas/pipeline.schema.json", rich_help_panel=panel)(schema)
+
+
+def check(paths: Paths, how: Annotated[CheckFormat, typer.Option("--format", help="text, json or sarif.")] = CheckFormat.text) -> None:
+    """Check pipelines and policies; every problem with its line. Ends with 1 where there is one, 2 where nothing could be checked."""
+    checked = checking.check(paths, registry(), _today())
+    if not checked.files:
+        raise typer.BadParameter(f"no YAML files in {', '.join(map(str, paths))}", param_hint="PATHS")
+    write = {CheckFormat.text: formats.as_text, CheckFormat.json: formats.as_json, CheckFormat.sarif: formats.as_sarif}
+    typer.echo(write[how](checked))
+    if checked.problems:
+        raise typer.Exit(1)
+
+
+def plan(
+    pipeline: Annotated[
+        str, typer.Argument(metavar="PIPELINE", help="Id of a pipeline, or the path of its file.", autocompletion=pipelines)
+    ],
+    param: Annotated[
+        list[str] | None, typer.Option("--param", "-p", metavar="NAME=VALUE", help="A param of the run, as `run` takes it.")
+    ] = None,
+    how: Annotated[PlanFormat, typer.Option("--format", help="text, json or mermaid.")] = PlanFormat.text,
+) -> None:
+    """Show what a run would do: order, settings, edges, gates and what each stage will touch."""
+    from taxiway.cli.params import read_params  # noqa: PLC0415
+
+    try:
+        path = _pipeline_file(pipeline)
+        found = compile_file(path, registry())
+        # A param that was not given has its default, or no value yet.
+        values = _defaults(found) | read_params(param or [], found.params, all_needed=False)
+    except InputError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(USAGE) from error
+    found = replace(found, stages=tuple(replace(s, touches=str(_fill(s.touches, values))) for s in found.stages))
+    if how is PlanFormat.json:
+        typer.echo(json.dumps(json.loads(found.to_json()), indent=2))
+    elif how is PlanFormat.mermaid:
+        typer.echo(as_mermaid(found))
+    else:
+        shown = (replace(s, inputs=_fill(s.inputs, values), when=_decided(s.when, values)) for s in found.stages)
+        typer.echo(plan_text(replace(found, stages=tuple(shown)), values))
+
+
+def _pipeline_file(name: str) -> Path:
+    """A file by its path, wherever it lies, or a pipeline of the project by its id."""
+    from taxiway.cli.project import find_pipeline, find_project, is_policy, is_spec  # noqa: PLC0415
+
+    path = Path(name)
+    if path.is_dir():
+        raise InputError(f"{name} is a folder", hint=f"name a pipeline in it; `taxiway check {name}` checks all of them")
+    if not path.exists() and (is_spec(name) or os.sep in name):
+        raise InputError(f"no file {name}", hint="give the path of a pipeline's file, or the id of a pipeline")
+    if not path.exists():
+        return find_pipeline(name, find_project(Path.cwd(), os.environ))
+    if is_policy(path):
+        raise InputError(f"{name} is a policy: it has no plan of its own", hint=f"`taxiway check {name}` checks it; plan a pipeline on it")
+    return path
+
+
+def _defaults(found: Plan) -> dict[str, Any]:
+    return {name: schema["default"] for name, schema in found.params.items() if "default" in schema}
+
+
+def schema(
+    compare: Annotated[
+        Path | None, typer.Option("--check", exists=True, dir_okay=False, help="End with 1 unless this file is up to date.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it here instead of to the terminal.")] = None,
+) -> None:
+    """Print the JSON Schema of pipeline files, from the installed agents, for editors."""
+    text = schema_text(registry())
+    if compare is not None:
+        if compare.read_bytes() != text.encode():
+            typer.echo(f"{compare} is stale; write it with: taxiway schema --output {compare}", err=True)
+            raise typer.Exit(1)
+        typer.echo(f"{compare} is up to date")
+    elif output is not None:
+        output.write_text(text, encoding="utf-8")
+        typer.echo(f"wrote {output}")
+    else:
+        typer.echo(text, nl=False)
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
+
+
+def _fill(value: Any, values: dict[str, Any]) -> Any:
+    """With the params in it, each template for itself: one that names results of stages stays as it is."""
+    if isinstance(value, dict):
+        return {key: _fill(item, values) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_fill(item, values) for item in value]
+    try:
+        return render(value, {"params": values})
+    except InputError:
+        return value
+
+
+def _decided(when: str, values: dict[str, Any]) -> str:
+    try:
+        return f"{when} ({'it runs' if decide(when, {'params': values}) else 'it is skipped'} with these params)" if when else ""
+    except InputError:
+        return when

@@ -1,0 +1,1 @@
+"""The world behind the ports: one library each. Imported only where a run is put together."""

@@ -1,0 +1,11 @@
+"""The only way out of a sandbox that installs: a proxy that reaches this machine's package indexes and nothing else.
+
+It lives as long as one install. The sandbox has no network: `door.py` listens on the loopback of its namespace and hands
+the listening socket out, so the connections of uv arrive here, and no byte is copied in there.
+"""
+
+from taxiway.integrations.egress.proxy import IndexProxy
+from taxiway.integrations.egress.serving import egress
+from taxiway.integrations.egress.sources import Source, Sources, read_sources
+
+__all__ = ["IndexProxy", "Source", "Sources", "egress", "read_sources"]
