@@ -1,0 +1,1 @@
+"""The Airflow side: bundle, DAG builder, thin operators, connections, UI."""
