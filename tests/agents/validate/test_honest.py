@@ -1,0 +1,186 @@
+"""Honest projects pass, and their numbers are right."""
+
+# ruff: noqa: E501 - each project stands on one line, as in a table
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+from projects import CODE, HONEST, MANIFEST, TEST, Bench, failing
+
+from taxiway.agents.base import StageAttempt
+from taxiway.agents.scaffold import AGENT as SCAFFOLD
+from taxiway.agents.scaffold import ScaffoldInput
+from taxiway.home import Home
+from taxiway.integrations.environments import UvEnvironments
+from taxiway.stop import Stop
+
+
+def test_an_honest_project_passes(bench: Bench) -> None:
+    result = bench.validate(HONEST, before=HONEST)
+    assert failing(result) == {}, result
+    assert result.unmeasured == {}
+    assert result.metrics["coverage.line"] == 100
+    assert result.metrics["changes.test_infrastructure"] == 0
+    assert result.summary == "2 tests passed, 100.0 % of lines, 0 lint findings, 0 type errors, 0 high security findings, 0 secrets"
+    summary = json.loads((bench.scratch / "reports/report.json").read_text())
+    assert summary["metrics"] == result.metrics
+    assert {"lint.json", "types.jsonl", "junit.xml", "coverage.json", "report.md", "report.sarif"} <= {
+        p.name for p in (bench.scratch / "reports").iterdir()
+    }
+
+
+MANY = {
+    "tests/conftest.py": "import pytest\n\n\n@pytest.fixture\ndef two() -> int:\n    return 2\n\n\n@pytest.hookimpl(wrapper=True)\ndef pytest_runtest_makereport(item, call):\n    report = yield\n    item.report = report\n    return report\n\n\ndef pytest_collection_modifyitems(items):\n    items.reverse()\n",
+    "tests/unit/test_many.py": '''\
+import sys
+import unittest
+from functools import wraps
+
+import pytest
+from tiny import double
+
+
+@pytest.mark.parametrize("n", [1, 2, -3, "a"[:0], "\\x1b"], ids=repr)
+def test_parametrised(n, two: int) -> None:
+    assert double(two) == 4
+
+
+class TestClass:
+    def test_method(self, tmp_path) -> None:
+        """Only a docstring before the body."""
+        with pytest.raises(ZeroDivisionError):
+            double(1) / 0
+
+    class TestNested:
+        def test_inner(self) -> None:
+            assert double(-1) == -2
+
+
+class Plain(unittest.TestCase):
+    def test_case(self) -> None:
+        for n in range(2):
+            with self.subTest(n=n):
+                self.assertEqual(double(n), 2 * n)
+
+    @unittest.skip("later")
+    def test_skipped_case(self) -> None:
+        self.fail()
+
+
+def twice(test):
+    @wraps(test)
+    def run():
+        test()
+        test()
+
+    return run
+
+
+@twice
+def test_decorated() -> None:
+    assert double(0) == 0
+
+
+@pytest.mark.skipif(sys.version_info > (3,), reason="for Python 2")
+def test_skipped() -> None:
+    raise AssertionError
+
+
+def test_skips_itself() -> None:
+    pytest.skip("not here")
+
+
+@pytest.mark.xfail(reason="known")
+def test_known() -> None:
+    assert double(1) == 3
+
+
+@pytest.fixture
+def test_client() -> int:
+    return 1
+
+
+def test_with_fixture(test_client: int) -> None:
+    assert test_client
+''',
+    "tests/test_module.py": 'import pytest\n\npytest.importorskip("no_such_module_at_all")\n\n\ndef test_optional() -> None:\n    assert False\n',
+    "pytest.ini": "[pytest]\naddopts = -ra --strict-markers -k nothing\npython_files = test_*.py check_*.py\n",
+    "tests/check_more.py": "from tiny import double\n\n\ndef test_more() -> None:\n    assert double(3) == 6\n",
+}
+
+
+def test_all_ways_to_write_tests(bench: Bench) -> None:
+    result = bench.validate({k: v for k, v in HONEST.items() if "test_tiny" not in k} | MANY, checks=["tests"])
+    expected = {
+        "tests.passed": 11,
+        "tests.failed": 0,
+        "tests.skipped": 4,
+        "tests.xfailed": 1,
+        "tests.total": 12,
+        "tests.deselected": 0,
+        "coverage.line": 100,
+    }
+    assert result.metrics | expected == result.metrics, result
+
+
+def test_flat_layout_and_suppressions_are_counted(bench: Bench) -> None:
+    files = {
+        ".taxiway.yaml": MANIFEST + "test: {sources: [.]}\n",
+        "tiny.py": CODE
+        + "import os  # noqa: F401, E402\n\nx: int = ''  # type: ignore[assignment]\n\n\ndef never() -> None:  # pragma: no cover\n    return None\n",
+        "tests/test_tiny.py": TEST,
+    }
+    result = bench.validate(files)
+    expected = {"lint.errors": 2, "lint.suppressed": 2, "types.errors": 1, "types.suppressed": 1, "coverage.excluded": 2, "tests.failed": 0}
+    assert result.metrics | expected == result.metrics, result
+    assert result.metrics["coverage.line"] < 100
+
+
+def test_changed_infrastructure_is_counted(bench: Bench) -> None:
+    before = HONEST | {"tests/conftest.py": "x = 1\n", "pyproject.toml": "[project]\nname='a'\n", "tox.ini": "[pytest]\n"}
+    after = before | {"tests/conftest.py": "x = 2\n", "pyproject.toml": "[project]\nname='b'\n", "tests/new/conftest.py": ""}
+    result = bench.validate({k: v for k, v in after.items() if k != "tox.ini"}, before=before, checks=["tests"])
+    assert result.metrics["changes.test_infrastructure"] == 2
+
+
+def test_what_is_scaffolded_passes_at_its_strictest(bench: Bench, tmp_path: Path) -> None:
+    checkout, reports, start = (tmp_path / n for n in ("checkout", "reports", "start"))
+    for place in (checkout, reports, start):
+        place.mkdir()
+    attempt = StageAttempt(
+        pipeline="p",
+        run="r",
+        name="scaffold",
+        attempt=1,
+        commit="",
+        checkout=checkout,
+        reports=reports,
+        results={},
+        stop=Stop(),
+        log=logging.getLogger("taxiway.test"),
+        verify=lambda _: (),
+    )
+    SCAFFOLD.run(ScaffoldInput(name="greeter"), bench.ports, attempt)
+    real = UvEnvironments(Home(tmp_path / "home"), trusted=True)
+    checks = ["tests", "lint", "types", "format", "security", "secrets", "complexity", "duplication"]
+    result = bench.with_environments(real).run(checkout, reports, start, timeout_s=300, strict=True, checks=checks)
+    notes = (reports / "report.md").read_text()
+    assert failing(result) == {}, notes + (reports / "types.jsonl").read_text() + (reports / "lint.json").read_text()
+    assert result.metrics["coverage.line"] >= 90, notes
+    assert [result.metrics[f"security.{level}"] for level in ("high", "medium", "low")] == [0, 0, 0], notes
+    assert result.metrics["secrets.possible"] == 0, notes
+    assert result.metrics["complexity.max"] <= 10, notes
+    assert result.metrics["duplication.percent"] == 0, notes
+
+
+@pytest.mark.parametrize("trusted", [False])
+def test_a_project_may_bring_its_own_pytest(bench: Bench, tmp_path: Path, trusted: bool) -> None:
+    files = HONEST | {".taxiway.yaml": MANIFEST + "install: {requirements: [requirements.txt]}\n", "requirements.txt": "pytest\nanyio\n"}
+    files |= {"tests/test_async.py": "import pytest\n\n\n@pytest.mark.anyio\nasync def test_async() -> None:\n    assert True\n"}
+    files |= {"tests/conftest.py": "import pytest\n\n\n@pytest.fixture\ndef anyio_backend() -> str:\n    return 'asyncio'\n"}
+    result = bench.with_environments(UvEnvironments(Home(tmp_path / "home"), trusted=trusted)).validate(files, checks=["tests"])
+    assert failing(result, "tests coverage") == {}, result
+    assert result.metrics["tests.total"] == 3

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from taxiway.errors import ModelInvalid, ModelUnavailable, OperatorError
+from taxiway.integrations.cassettes import RecordingModel, ReplayedModel
+from taxiway.ports import Reply, Usage
+
+FIRST = {"max_tokens": 10, "system": "You work.", "messages": [{"role": "user", "content": "Count the files of the folder src."}]}
+SECOND = {**FIRST, "messages": [*FIRST["messages"], {"role": "assistant", "content": "7"}, {"role": "user", "content": "Sure?"}]}
+
+
+class Echo:
+    """A model at the edge of the test: it answers with what it was asked."""
+
+    name = "m"
+
+    def create(self, request, *, timeout_s):
+        if request.get("fail"):
+            raise ModelUnavailable("gone")
+        return Reply(({"type": "text", "text": str(request["messages"][-1])},), "end_turn", "m-1", Usage(1, 2, 3, 4))
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    model = RecordingModel(Echo(), tmp_path / "deep" / "tape")
+    return tmp_path / "deep" / "tape", [model.create(r, timeout_s=1) for r in (FIRST, SECOND)]
+
+
+def test_a_replay_gives_the_same_answers_in_any_order(recorded):
+    folder, replies = recorded
+    model = ReplayedModel("m", folder)
+    wanted = [replace(reply, replayed=True) for reply in replies]
+    assert [model.create(r, timeout_s=1) for r in (SECOND, FIRST, SECOND)] == [wanted[1], wanted[0], wanted[1]]
+
+
+CHANGING = {
+    "a duration": ("3 passed in 0.12s", "3 passed in 11.04s"),
+    "a folder": ("/tmp/a/checkouts/run-1-x7/app.py:3: no", "/home/b/.taxiway/checkouts/run-2-k9/app.py:3: no"),
+    "a moment": ("began 2026-03-01T12:00:01.5+00:00, ended 12:00:02", "began 2027-01-30 01:02:03, ended 23:59:59"),
+    "an address": ("<App object at 0x7f3a5c1d2e90>", "<App object at 0x55d0aa10ffee>"),
+    "a commit": ("gates do not pass on 0123456789ab", "gates do not pass on fedcba987654"),
+    "a port": ("GET http://127.0.0.1:43121/healthz", "GET http://127.0.0.1:8000/healthz"),
+}
+
+
+def asking(text):
+    return {**FIRST, "messages": [{"role": "user", "content": [{"type": "text", "text": text}]}]}
+
+
+@pytest.mark.parametrize(("then", "now"), CHANGING.values(), ids=CHANGING)
+def test_what_is_different_in_every_run_is_no_difference(tmp_path, then, now):
+    reply = RecordingModel(Echo(), tmp_path).create(asking(then), timeout_s=1)
+    assert ReplayedModel("m", tmp_path).create(asking(now), timeout_s=1).content == reply.content
+
+
+SAID = {
+    "a value": ("expected 3, got 1", "expected 3, got 2"),
+    "a line": ("app.py:3: no", "app.py:4: no"),
+    "a file": ("see src/a/app.py", "see src/b/app.py"),
+    "a count": ("12 passed in 0.1s", "13 passed in 0.1s"),
+    "a short word of hex": ("facade", "decade"),
+}
+
+
+@pytest.mark.parametrize(("then", "now"), SAID.values(), ids=SAID)
+def test_what_is_said_is_one(tmp_path, then, now):
+    RecordingModel(Echo(), tmp_path).create(asking(then), timeout_s=1)
+    with pytest.raises(ModelInvalid, match="no recorded answer"):
+        ReplayedModel("m", tmp_path).create(asking(now), timeout_s=1)
+
+
+@pytest.mark.parametrize(
+    ("request_", "says"),
+    [
+        ({**FIRST, "system": "You rest."}, r'system was "You work\." and is "You rest\."'),
+        ({**FIRST, "max_tokens": 11}, "max_tokens was 10 and is 11"),
+        (
+            {**FIRST, "messages": [{"role": "user", "content": "Count the files of the folder tests."}]},
+            r"messages\[0\]\.content was \.\.\..*folder src.* and is \.\.\..*folder tests",
+        ),
+        (
+            {**SECOND, "messages": [*SECOND["messages"][:-1], {"role": "user", "content": "Really?"}]},
+            r'messages\[2\]\.content was "Sure\?" and is "Really\?"',
+        ),
+        ({**SECOND, "messages": [*SECOND["messages"], {"role": "user", "content": "More"}]}, "goes on where the recorded"),
+    ],
+)
+def test_a_conversation_that_changed_says_where(recorded, request_, says):
+    with pytest.raises(ModelInvalid, match=says):
+        ReplayedModel("m", recorded[0]).create(request_, timeout_s=1)
+
+
+def test_another_model_is_another_conversation(recorded):
+    with pytest.raises(ModelInvalid, match="m was asked then, n now"):
+        ReplayedModel("n", recorded[0]).create(FIRST, timeout_s=1)
+
+
+def test_nothing_recorded(tmp_path):
+    with pytest.raises(ModelInvalid, match="nothing is recorded there"):
+        ReplayedModel("m", tmp_path / "none").create(FIRST, timeout_s=1)
+
+
+def test_failures_are_not_recorded(tmp_path):
+    with pytest.raises(ModelUnavailable):
+        RecordingModel(Echo(), tmp_path).create({**FIRST, "fail": True}, timeout_s=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 9}', '{"format": 1'])
+def test_a_file_that_is_no_cassette(recorded, content):
+    for path in recorded[0].glob("*.json"):
+        path.write_text(content)
+    with pytest.raises(OperatorError):
+        ReplayedModel("m", recorded[0]).create(FIRST, timeout_s=1)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OperatorError, match="cannot be written"):
+        RecordingModel(Echo(), tmp_path / "file").create(FIRST, timeout_s=1)
