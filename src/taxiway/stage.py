@@ -20,6 +20,7 @@ from taxiway import gates as gate
 from taxiway.agents.base import Agent, StageAttempt
 from taxiway.agents.masking import Mask
 from taxiway.attempt_log import AttemptLog
+from taxiway.before import Before
 from taxiway.compiler.plan import Plan, PlannedStage
 from taxiway.errors import (
     AgentFailed,
@@ -29,13 +30,12 @@ from taxiway.errors import (
     OperatorError,
     StageError,
     TaxiwayError,
-    VerdictMissing,
 )
 from taxiway.mending import EVIDENCE, KEPT_TESTS, evidence_text, lost_tests, reports_text
 from taxiway.minds import Minds
 from taxiway.ports import Lease, Ports, RunRecord
 from taxiway.records import Cost, Result, Verdict
-from taxiway.render import decide, render, stage_scope
+from taxiway.render import render, stage_scope
 from taxiway.results import compact, failed_result
 from taxiway.shelf import Shelf
 from taxiway.stop import Stop
@@ -45,8 +45,6 @@ __all__ = ["RunContext", "run", "run_key"]
 
 _LOOK = 12_000
 _WORST = 1_000_000
-_KEPT_TESTS = {"tests.total": ">=", "tests.skipped": "<=", "tests.xfailed": "<=", "e2e.total": ">="}
-"""What a repair may not make worse: a test that it deletes or skips counts as failed."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +119,7 @@ class _Attempt:
             name=f"{context.run}-{stage.id}",
             log=log,
         )
+        self.before = Before(plan, stage, context.results, log)
         self.minds: Minds
         # The commit that the attempt stands on now, what it mends, what the next one would, and what was measured last.
         self.on = ""
@@ -137,8 +136,8 @@ class _Attempt:
             self.ports.ledger.enter(self._record())
         # A newer try takes this over at once, and from then on the older one's next act is refused.
         with self.ports.ledger.lease(f"attempt:{holder}", holder=holder, attempt=self.context.attempt, stop=self.stop) as lease:
-            commit = self._input_commit()
-            if why := self._reason_to_skip():
+            commit = self.before.commit(self.ports.workspace)
+            if why := self.before.reason_to_skip(self._scope_of(self.stage)):
                 self.log.info("skipped: %s", why)
                 return Result(outcome="skipped", commit=commit, summary=why)
             tries = Tries(
@@ -198,78 +197,15 @@ class _Attempt:
         self.stop.arm(self.stage.timeout_s, deadline)
         self.stop.check()
 
-    def _input_commit(self) -> str:
-        """The one commit that the stages before hand on."""
-        if self.stage.effect == "explains":
-            return self._failed_on()
-        found = {c for need in self.stage.needs for c in self._handed_on(need)}
-        if self.stage.effect == "undoes":
-            return max(found, default="")
-        if len(found) > 1:
-            raise OperatorError(
-                f"the stages before hand on different commits: {', '.join(sorted(found))}", hint="clear the run from its first stage"
-            )
-        return found.pop() if found else self.ports.workspace.start()
-
-    def _failed_on(self) -> str:
-        """What the first of the covered stages that failed was given; "" where there is no code to be had."""
-        results = self.context.results
-        failed = [n for n in self.stage.needs if n not in results or results[n].outcome in ("failed", "cancelled")]
-        # One that left a result is known to have worked.
-        first = min(failed or self.stage.needs, key=lambda n: n not in results)
-        try:
-            return max(self._handed_on(first), default="") or self.ports.workspace.start()
-        except TaxiwayError as error:  # it may be why the stage failed
-            self.log.warning("explained without the code: %s", error.problem)
-            return ""
-
-    def _handed_on(self, name: str) -> set[str]:
-        """A stage's commit; that of the stages before it where it left no result (a person marked it by hand)."""
-        result = self.context.results.get(name)
-        if result is not None and result.commit:
-            return {result.commit}
-        return {c for need in self.plan.stage(name).needs for c in self._handed_on(need)}
-
-    def _reason_to_skip(self) -> str:
-        for name in self.stage.uses:
-            result = self.context.results.get(name)
-            if result is not None and result.outcome == "skipped":
-                return f"it uses results of {name}, which was skipped"
-        if self.stage.when and not decide(self.stage.when, self._scope_of(self.stage)):
-            return f"when: {self.stage.when} is false"
-        return ""
-
     def _scope_of(self, stage: PlannedStage) -> dict[str, Any]:
         """What the expressions of a stage know: that of this one, or of one whose gates it measures again."""
         return {**self.scope, **({"matrix": stage.matrix} if stage.group else {})}
-
-    def _require_verdicts(self, commit: str) -> None:
-        """Refuse a commit that lacks a verdict which the plan requires."""
-        for name in self.stage.requires:
-            result = self.context.results.get(name)
-            if result is not None and result.outcome == "skipped":
-                if name in self.stage.mandatory:
-                    raise VerdictMissing(
-                        f"{name} was skipped, and policy {self.plan.policy.name} requires its gates",
-                        hint=f"let {name} run, or drop its `when`",
-                    )
-            elif not self._has_verdict(name, commit):
-                raise VerdictMissing(
-                    f"commit {commit[:12]} has no passed verdict of {name}",
-                    hint=f"see why {name}'s gates did not pass, mend it, and clear from {name}",
-                )
-
-    def _has_verdict(self, name: str, commit: str) -> bool:
-        stage = self.plan.stage(name)
-        gates = gate.fingerprint(stage.gates)
-        wanted = [Verdict(stage=n, commit=commit, gates=gates, passed=True) for n in (stage.id, stage.group) if n]
-        return any(verdict in r.verdicts for r in self.context.results.values() for verdict in wanted)
 
     # --- the agent and what follows ---------------------------------------------------------------
 
     def _work(self, commit: str, lease: Lease, tries: Tries) -> Result:
         if self.stage.effect in ("merges", "deploys"):
-            self._require_verdicts(commit)
+            self.before.require_verdicts(commit)
         with self.shelf.folders() as (checkout, reports):
             try:
                 if self.mended is not None:
