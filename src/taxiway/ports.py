@@ -350,6 +350,9 @@ class Workspace(Protocol):
         """Commit what `files` differs in from `parent` on the run's branch and return the commit; `parent`
         where nothing differs. Doing it again with the same content gives the commit that is already there."""
 
+    def changed(self, files: Path, *, parent: str) -> tuple[str, ...]:
+        """The paths in which `files` differs from `parent`, as `commit` would have them; a renamed file is two."""
+
     def diff(self, base: str, commit: str) -> str:
         """The change as a unified diff with statistics, bounded in length."""
 

@@ -21,7 +21,7 @@ from taxiway.agents.base import Agent, StageAttempt
 from taxiway.agents.masking import Mask
 from taxiway.attempt_log import AttemptLog
 from taxiway.before import Before
-from taxiway.compiler.plan import Plan, PlannedStage
+from taxiway.compiler.plan import Plan, PlannedStage, Repair
 from taxiway.errors import (
     AgentFailed,
     GateFailed,
@@ -209,7 +209,7 @@ class _Attempt:
         with self.shelf.folders() as (checkout, reports):
             try:
                 if self.mended is not None:
-                    self._repair(self.mended, tries.repairs, reports, lease)
+                    self._repair(self.mended, tries, reports, lease)
                 if self.on and self.stage.effect != "undoes":
                     self.ports.workspace.checkout(self.on, checkout)
                 attempt = self._attempt(self.stage, self.on, checkout, reports)
@@ -326,7 +326,7 @@ class _Attempt:
 
     def _prepare_repair(self, error: GateFailed | ModelError, commit: str, reports: Path) -> None:
         """Put what is wrong where the next try finds it; or say, where no model is configured, that nothing is repaired."""
-        _, missing = self.minds.of("repair", reports)
+        missing = "" if self.stage.repair and self.stage.repair.agent else self.minds.of("repair", reports)[1]
         if missing:
             self.log.warning("nothing is repaired: %s", missing)
             error.hint = f"{error.hint}; nothing is repaired: {missing}" if error.hint else f"nothing is repaired: {missing}"
@@ -343,33 +343,66 @@ class _Attempt:
             (reports / "repairs.diff").write_text(self.ports.workspace.diff(commit, best), encoding="utf-8", errors="replace")
         self.mending = Mending(self.on, self.shelf.put("evidence.md", text.encode()), error.problem[:500], best, fewest, dict(baseline))
 
-    def _repair(self, mended: Mending, number: int, reports: Path, lease: Lease) -> None:
-        """Let a model change the code that `mended` tells of, commit that, and earn the verdicts of the stages before on it anew."""
-        from taxiway.agents.repair import repair  # noqa: PLC0415 - most attempts repair nothing
-
+    def _repair(self, mended: Mending, tries: Tries, reports: Path, lease: Lease) -> None:
+        """Let the code that `mended` tells of be changed, commit that, and earn the verdicts of the stages before on it anew."""
+        if self.stage.repair is None:
+            raise OperatorError("this try was to begin with a repair, and the stage has none", hint="clear the stage, or start a new run")
         self.on = mended.commit
-        mind, missing = self.minds.of("repair", reports)
-        if mind is None or self.stage.repair is None:
-            raise OperatorError("this try was to begin with a repair, and there is no model any more", hint=missing)
+        evidence = self.ports.artifacts.get(mended.evidence).decode("utf-8", "replace")
         with self.shelf.folders() as (checkout, scratch):
             self.ports.workspace.checkout(mended.commit, checkout)
-            done = repair(
-                mind,
-                checkout=checkout,
-                evidence=self.ports.artifacts.get(mended.evidence).decode("utf-8", "replace"),
-                number=number,
-                may_change=self.stage.repair.may_change,
-                sandbox=self.ports.sandbox,
-                stop=self.stop,
-                checks={self.stage.id: lambda: self._look(checkout, scratch)},
-            )
+            if self.stage.repair.agent:
+                summary = self._repair_by_agent(
+                    self.stage.repair, mended, {**tries.evidence(), "report": evidence}, checkout=checkout, reports=reports
+                )
+            else:
+                summary = self._repair_by_model(
+                    self.stage.repair, tries.repairs, evidence, checkout=checkout, reports=reports, scratch=scratch
+                )
             self.stop.check()
+            number, agent = str(tries.repairs), self.stage.repair.agent or "repair"
             attempt = self._attempt(self.stage, mended.commit, checkout, reports)
-            trailers = {**attempt.trailers, "Taxiway-Agent": "repair", "Taxiway-Repair": str(number), **self._cost_trailers()}
-            message = f"{self.stage.id}: {done.summary}"
+            trailers = {**attempt.trailers, "Taxiway-Agent": agent, "Taxiway-Repair": number, **self._cost_trailers()}
+            message = f"{self.stage.id}: {summary}"
             self.on = self.ports.workspace.commit(checkout, parent=mended.commit, message=message, trailers=trailers, lease=lease)
-        self.log.info("repair %d is commit %s: %s", number, self.on[:12], done.summary)
+        self.log.info("repair %s is commit %s: %s", number, self.on[:12], summary.partition("\n")[0])
         self.earned = self._verify(self.on, reports)
+
+    def _repair_by_model(self, how: Repair, number: int, evidence: str, *, checkout: Path, reports: Path, scratch: Path) -> str:
+        from taxiway.agents.repair import repair  # noqa: PLC0415 - most attempts repair nothing
+
+        mind, missing = self.minds.of("repair", reports)
+        if mind is None:
+            raise OperatorError("this try was to begin with a repair, and there is no model any more", hint=missing)
+        return repair(
+            mind,
+            checkout=checkout,
+            evidence=evidence,
+            number=number,
+            may_change=how.may_change,
+            sandbox=self.ports.sandbox,
+            stop=self.stop,
+            checks={self.stage.id: lambda: self._look(checkout, scratch)},
+        ).summary
+
+    def _repair_by_agent(self, how: Repair, mended: Mending, evidence: Mapping[str, Any], *, checkout: Path, reports: Path) -> str:
+        from taxiway.agents.repair import Judge  # noqa: PLC0415
+
+        judge = Judge(checkout, how.may_change)
+        folder = reports / "repair"
+        folder.mkdir()
+        stage = replace(self.stage, agent=how.agent, inputs=how.inputs)
+        attempt = replace(self._attempt(stage, mended.commit, checkout, folder), evidence=evidence)
+        mind, missing = self.minds.of(how.agent, folder)
+        summary = self._call(stage, replace(attempt, mind=mind, no_mind=missing)).summary or f"repaired by {how.agent}"
+        changed = self.ports.workspace.changed(checkout, parent=mended.commit)
+        if not changed:
+            hint = f"its log is above, and the evidence is with the try before: {mended.evidence}"
+            raise StageError(f"{mended.problem}; {how.agent} repaired nothing: {summary}", hint=hint)
+        if refused := judge.refuses(changed):
+            hint = "name the paths under `repair: may_change`, or mend the agent"
+            raise StageError(f"the repair by {how.agent} changed what judges it: {refused}", hint=hint)
+        return summary
 
     def _look(self, checkout: Path, scratch: Path) -> str:
         """What this stage's own checks say of the files as they are now: for a model in the middle of its work, no verdict."""

@@ -217,6 +217,13 @@ def test_a_plan_says_which_model_repairs(folder, policy, says):
     assert f"repair        {says}" in taxiway("plan", "repaired.yaml").stdout
 
 
+def test_a_plan_says_which_agent_repairs(folder):
+    repair = "{agent: update_dependencies, with: {level: patch}, may_change: ['*.txt']}"
+    (folder / "repaired.yaml").write_text(f"pipeline: p\nstages: {{check: {{agent: validate, repair: {repair}}}}}\n")
+    said = " ".join(taxiway("plan", "repaired.yaml").stdout.split())
+    assert "repair up to 2 by agent update_dependencies with level=patch, each committed and measured again; may also change *.txt" in said
+
+
 def test_an_agent_says_what_it_asks_a_model_for():
     validate = registry()["validate"]
     agent = replace(validate, asks="nothing of importance")

@@ -222,11 +222,24 @@ REPAIRED = "v: {agent: validate, repair: {attempts: 1}}"
         (REPAIRED, "models: {model: none}\n", False),
         (REPAIRED, "models: {model: claude-sonnet-5-5, agents: {repair: {model: none}}}\n", False),
         (REPAIRED, "models: {model: none, agents: {repair: {model: claude-sonnet-5-5}}}\n", True),
+        ("v: {agent: validate, repair: {agent: update_dependencies}}", MODEL, False),
+        ("v: {agent: validate, repair: {agent: scaffold, with: {template: none, bug: It is late.}}}", MODEL, True),
         (CHAIN, MODEL, False),
         ("i: {agent: integrate, with: {conflicts: ours}}", MODEL, False),
         ("i: {agent: integrate, with: {conflicts: '{{ params.how }}'}}", MODEL, True),
     ],
-    ids=["repair", "no policy", "no model", "none for repair", "one for repair alone", "no thinking", "a side wins", "who knows"],
+    ids=[
+        "repair",
+        "no policy",
+        "no model",
+        "none for repair",
+        "one for repair alone",
+        "no model's repair",
+        "an agent that thinks",
+        "no thinking",
+        "a side wins",
+        "who knows",
+    ],
 )
 def test_code_that_a_model_may_write_is_not_trusted(stages, policy, written):
     more = "params: {how: {type: string, default: fail}}\n"

@@ -229,6 +229,81 @@ def test_a_planted_secret_reaches_neither_the_model_nor_the_trace(bench, mend):
     assert canary not in next(bench.home.artifacts.rglob("repair.jsonl")).read_text()
 
 
+@pytest.fixture
+def mend_by(bench, mend):
+    """The same stage, repaired by an agent that does what a function says; and what the agent was told."""
+
+    def tries(change, *, may_change=(), inputs=None):
+        def mender(inputs, _ports, attempt):
+            told.append((inputs, attempt))
+            return Result(summary=change(attempt.checkout) or "")
+
+        told = []
+        bench.agent(mender, effect="writes", metrics=())
+        how = Repair(2, tuple(may_change), "mender", inputs or {})
+        bench.stages[1] = dataclasses.replace(bench.stages[1], repair=how)
+        ended = []
+        for attempt in range(1, 6):
+            try:
+                return [*ended, bench.run("validate", attempt=attempt)], told
+            except StageError as error:
+                return [*ended, error], told
+            except RepairDue as error:
+                ended.append(error)
+        raise AssertionError(ended)
+
+    return tries
+
+
+def test_an_agent_repairs_without_a_model(bench, mend_by):
+    def raise_value(checkout):
+        now = int((checkout / "app.py").read_text().split("=")[1])
+        (checkout / "app.py").write_text(f"value = {now + 1}\n")
+        return "Raise the value\n\nAs the gate wants it."
+
+    (first, second, result), told = mend_by(raise_value, inputs={"by": "{{ run.pipeline }}"})
+    assert ["repair 1 of 2" in first.problem, "repair 2 of 2" in second.problem] == [True, True]
+    assert (result.metrics["value"], result.cost) == (3, None)
+    assert [inputs.by for inputs, _ in told] == ["p", "p"]
+    assert "app.py says: value = 1" in told[0][1].evidence["report"]
+    assert "app.py says: value = 2" in told[1][1].evidence["report"]
+    assert told[1][1].evidence["gates"][0]["metric"] == "value"
+    message = log_of(bench, result.commit)
+    assert message.startswith("validate: Raise the value\n\nAs the gate wants it.\n")
+    assert "Taxiway-Agent: mender\nTaxiway-Repair: 2\n" in message + "\n"
+
+
+def test_an_agent_may_change_what_judges_no_more_than_a_model(bench, mend_by):
+    def cheat(checkout):
+        (checkout / "app.py").write_text("value = 3  # noqa\n")
+        (checkout / "tests" / "test_app.py").rename(checkout / "tests" / "other.py")
+
+    (_, error), _ = mend_by(cheat)
+    assert isinstance(error, StageError)
+    assert "changed what judges it: tests/other.py, tests/test_app.py, app.py (1 more)" in error.problem
+    assert "may_change" in error.hint
+    assert "value = 3" not in bench.workspace.diff("", bench.workspace.head(bench.workspace.branch))
+
+
+def test_an_agent_may_change_what_the_pipeline_names(mend_by):
+    def change(checkout):
+        (checkout / "app.py").write_text("value = 3\n")
+        (checkout / "pyproject.toml").write_text("[project]\nname = 'y'\n")
+
+    (_, result), _ = mend_by(change, may_change=["pyproject.toml"])
+    assert result.outcome == "success"
+
+
+def test_what_a_repairing_agent_leaves_out_of_git_is_no_change(mend_by):
+    def cache(checkout):
+        (checkout / "tests" / "empty").mkdir()
+        return "looked at it"
+
+    (_, error), told = mend_by(cache)
+    assert error.problem == "1 of 1 gates did not pass: value >= 3: 1; mender repaired nothing: looked at it"
+    assert len(told) == 1, "it would do the same again"
+
+
 def test_a_fault_of_an_agent_is_not_tried_again(bench):
     def broken(_inputs, _ports, _attempt):
         raise ZeroDivisionError("no")

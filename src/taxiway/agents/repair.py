@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pydantic import Field
@@ -11,13 +11,13 @@ from taxiway.agents.guard import JUDGES, new_blind_spots, snapshot
 from taxiway.agents.loop import Task
 from taxiway.agents.mind import Mind
 from taxiway.agents.project_map import DATA, material, project_map
-from taxiway.agents.tools import Checks, ToolError, Tools
+from taxiway.agents.tools import Checks, ToolError, Tools, is_protected
 from taxiway.errors import ModelInvalid, ProjectError
 from taxiway.ports import Cancellation, Sandbox
 from taxiway.project import read_project
 from taxiway.records import Model
 
-__all__ = ["Repaired", "repair"]
+__all__ = ["Judge", "Repaired", "repair"]
 
 _SYSTEM = f"""You mend a software project whose checks failed. Find the cause in the code and change the code, as little as needed,
 in the project's own style. You may not change what judges you: tests, their settings, the settings of checkers, coverage or lint
@@ -46,14 +46,14 @@ def repair(
 ) -> Repaired:
     """Change the checkout so that its gates may pass; ModelInvalid where the model changed nothing. What it says proves nothing:
     the stage is measured afterwards."""
-    before = snapshot(checkout)
+    judge = Judge(checkout, may_change)
     tools = Tools(
         checkout,
         sandbox,
         stop,
         checks=checks,
         allowed=may_change,
-        protected=(*JUDGES, *_test_places(checkout)),
+        protected=judge.protected,
         because="judges this repair (tests, settings of checks, delivery)",
     )
     task = Task(
@@ -62,7 +62,7 @@ def repair(
         request=f"This is repair {number}. What failed, as the checks reported it:\n{material('evidence', evidence)}",
         answer=Repaired,
         steps=_STEPS,
-        accept=lambda _: _refuse_blind_spots(before, checkout, tools),
+        accept=lambda _: _refuse_blind_spots(judge, tools),
     )
     done = mind.work(task, tools, name="repair")
     if not tools.changed:
@@ -70,11 +70,27 @@ def repair(
     return done.answer
 
 
-def _refuse_blind_spots(before: Mapping[str, int], checkout: Path, tools: Tools) -> None:
-    if found := new_blind_spots(before, snapshot(checkout), tools.changed):
-        raise ToolError(
-            f"these ask tools to look away, skip tests, or behave differently under test: {', '.join(found)}. Take that out again"
-        )
+class Judge:
+    """What judges a checkout, as it is before a repair. `may_change` are the patterns of it that a repair may change all the same."""
+
+    def __init__(self, checkout: Path, may_change: Sequence[str]) -> None:
+        self._checkout, self._may_change, self._before = checkout, may_change, snapshot(checkout)
+        self.protected = (*JUDGES, *_test_places(checkout))
+
+    def blind_spots(self, changed: Iterable[str]) -> str:
+        """The changed files that ask tools to look away more often than before; "" for none."""
+        return ", ".join(new_blind_spots(self._before, snapshot(self._checkout), changed))
+
+    def refuses(self, changed: Iterable[str]) -> str:
+        """Of the changed paths those that a repair may not change, or not like that; "" where it may."""
+        paths = sorted(changed)
+        wrong = [path for path in paths if is_protected(path, self.protected, self._may_change)]
+        return ", ".join([*wrong, *filter(None, [self.blind_spots(paths)])])
+
+
+def _refuse_blind_spots(judge: Judge, tools: Tools) -> None:
+    if found := judge.blind_spots(tools.changed):
+        raise ToolError(f"these ask tools to look away, skip tests, or behave differently under test: {found}. Take that out again")
 
 
 def _test_places(checkout: Path) -> tuple[str, ...]:

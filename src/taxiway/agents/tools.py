@@ -22,13 +22,18 @@ from taxiway.errors import ProjectError
 from taxiway.ports import Cancellation, Command, Sandbox
 from taxiway.records import Model
 
-__all__ = ["LIMITS", "PROTECTED", "Limits", "ToolError", "Tools", "plain_name"]
+__all__ = ["LIMITS", "PROTECTED", "Limits", "ToolError", "Tools", "is_protected", "plain_name"]
 
 PROTECTED = (
     *(".taxiway.yaml", ".gitmodules", ".gitattributes", "*/.gitattributes"),
     *(".github/*", ".gitlab-ci.yml", ".circleci/*", "Jenkinsfile"),
 )
 """Patterns of what decides how a project is run and delivered; a model changes it only where the pipeline allows the path."""
+
+
+def is_protected(path: str, protected: Sequence[str], allowed: Sequence[str]) -> bool:
+    """Whether a path of the project, `/` between its parts, matches a pattern of `protected` in any case and none of `allowed`."""
+    return any(fnmatchcase(path.lower(), p.lower()) for p in protected) and not any(fnmatchcase(path, a) for a in allowed)
 
 
 @dataclass(frozen=True)
@@ -236,9 +241,8 @@ class Tools:
         if not names:
             raise ToolError(f"{path!r} is no file")
         plain = "/".join(names)
-        for pattern in self.protected:
-            if fnmatchcase(plain.lower(), pattern.lower()) and not any(fnmatchcase(plain, a) for a in self.allowed):
-                raise ToolError(f"{plain} {self.because}; this pipeline does not allow to change it")
+        if is_protected(plain, self.protected, self.allowed):
+            raise ToolError(f"{plain} {self.because}; this pipeline does not allow to change it")
         if why := self.veto(plain):
             raise ToolError(f"{plain}: {why}")
         if plain not in self.changed and len(self.changed) >= self.limits.changed:

@@ -105,10 +105,13 @@ class Budget:
 
 @dataclass(frozen=True)
 class Repair:
-    """Repairs between failed gates and the next try. `may_change` are patterns of tests and settings that one may change."""
+    """Repairs between failed gates and the next try. `may_change` are patterns of tests and settings that one may change; `agent` is
+    who repairs, with its `inputs`, "" for the model of `repair`."""
 
     attempts: int
     may_change: tuple[str, ...]
+    agent: str = ""
+    inputs: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -284,7 +287,7 @@ def _stage(data: dict[str, Any]) -> PlannedStage:
     for name in ("needs", "recovers", "uses", "requires", "mandatory"):
         data[name] = tuple(data[name])
     if data["repair"]:
-        data["repair"] = Repair(data["repair"]["attempts"], tuple(data["repair"]["may_change"]))
+        data["repair"] = Repair(**{**data["repair"], "may_change": tuple(data["repair"]["may_change"])})
     return PlannedStage(**data)
 
 

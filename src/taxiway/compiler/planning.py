@@ -141,7 +141,7 @@ def _stage(name: str, pipeline: Pipeline, agents: Mapping[str, Agent], gates: Ma
         queue=stage.queue or defaults.queue or "",
         priority=stage.priority or defaults.priority,
         repair=_repair(stage.repair),
-        model_writes=_model_writes(agent, stage, pipeline.policy),
+        model_writes=_model_writes(agent, stage, agents, pipeline.policy),
     )
 
 
@@ -165,12 +165,16 @@ def _retries(pipeline: Pipeline, stage: StageSpec) -> Retries:
 
 
 def _repair(repair: RepairSpec | None) -> Repair | None:
-    return Repair(repair.attempts, tuple(repair.may_change)) if repair else None
+    return Repair(repair.attempts, tuple(repair.may_change), repair.agent or "", repair.with_) if repair else None
 
 
-def _model_writes(agent: Agent, stage: StageSpec, policy: Policy | None) -> bool:
+def _model_writes(agent: Agent, stage: StageSpec, agents: Mapping[str, Agent], policy: Policy | None) -> bool:
     models = _models(policy.spec.models) if policy and policy.spec.models else None
-    writers = [*([agent.name] if agent.thinks(stage.with_) else []), *(["repair"] if stage.repair else [])]
+    writers = [agent.name] if agent.thinks(stage.with_) else []
+    if stage.repair and stage.repair.agent is None:
+        writers.append("repair")
+    elif stage.repair and stage.repair.agent and agents[stage.repair.agent].thinks(stage.repair.with_):
+        writers.append(stage.repair.agent)
     return models is not None and any(models.has(name) for name in writers)
 
 

@@ -85,7 +85,7 @@ def _models(plan: Plan) -> str:
     models = plan.policy.models
     if models is None:
         return "none: templates and measurements alone"
-    used = {s.agent for s in plan.stages} | {"repair" for s in plan.stages if s.repair}
+    used = {s.agent for s in plan.stages} | {s.repair.agent or "repair" for s in plan.stages if s.repair}
     own = [f"{name}: {choice.model}" for name, choice in models.choices.items() if name in used]
     return "; ".join([models.choice("").model, *own]) + (f" by connection {models.connection}" if models.connection else "")
 
@@ -141,6 +141,10 @@ def _repair(stage: PlannedStage, models: PlannedModels | None) -> str:
     if stage.repair is None:
         return ""
     may = f"; may also change {', '.join(stage.repair.may_change)}" if stage.repair.may_change else ""
+    if stage.repair.agent:
+        inputs = ", ".join(f"{k}={v}" for k, v in stage.repair.inputs.items())
+        given = f" with {inputs}" if inputs else ""
+        return f"up to {stage.repair.attempts} by agent {stage.repair.agent}{given}, each committed and measured again{may}"
     model = models.choice("repair").model if models else NONE
     if model == NONE:
         return "none: the policy names no model for it, and the gates fail at once"

@@ -127,6 +127,12 @@ class GitWorkspace:
             raise TransientError(f"branch {self._branch} moved meanwhile", hint="the next try starts from what is there now")
         return made
 
+    def changed(self, files: Path, *, parent: str) -> tuple[str, ...]:
+        """The paths in which `files` differs from `parent`, as `commit` would have them; a renamed file is two."""
+        self._fetched(parent)
+        out = self._git("diff-tree", "-r", "-z", "--no-renames", "--name-only", parent, self._write_tree(files, parent), "--").out
+        return tuple(os.fsdecode(name) for name in out.split(b"\0") if name)
+
     def diff(self, base: str, commit: str) -> str:
         """One line of totals, statistics by file, and the unified diff, cut after 200 kB."""
         self._fetched(commit)

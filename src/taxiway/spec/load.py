@@ -14,7 +14,18 @@ from taxiway.spec.budget import check_budget
 from taxiway.spec.extends import Templates, extend, used_by
 from taxiway.spec.matrix import Cell, cells_of, check_matrix
 from taxiway.spec.measured import check_measured
-from taxiway.spec.models import PARAM_NAME, STAGE_ID, ParamSpec, Pipeline, PipelineSpec, Policy, PolicySpec, ScheduleSpec, StageSpec
+from taxiway.spec.models import (
+    PARAM_NAME,
+    STAGE_ID,
+    ParamSpec,
+    Pipeline,
+    PipelineSpec,
+    Policy,
+    PolicySpec,
+    RepairSpec,
+    ScheduleSpec,
+    StageSpec,
+)
 from taxiway.spec.params import check_param
 from taxiway.spec.reading import validate
 from taxiway.spec.source import Node, Report, did_you_mean, parse, show
@@ -255,6 +266,7 @@ class _Loader:
             self._check_matrix(stage, node, agent)
         if stage.repair:
             self._check_repair(name, agent)
+            self._check_repairer(stage.repair, node.find(["repair"]), scope)
         stages.check_inputs(stage.with_, agent, node, self.report, scope, conditional=stage.when is not None)
         stages.check_metrics(self.gates[name], agent, self.report)
         stages.check_contradictions(self.gates[name], self.report)
@@ -286,6 +298,23 @@ class _Loader:
             hint = "cells only measure; put the repair on a stage without a matrix"
             problem = f"stage {show(name)} has cells, and their repairs would contradict each other"
             self.report.add(at, problem, rule="bad-repair", hint=hint)
+
+    def _check_repairer(self, repair: RepairSpec, node: Node, scope: stages.Scope) -> None:
+        if repair.agent is None:
+            if repair.with_:
+                hint = "add `agent:`, or remove `with`; the policy chooses the model of repairs under `models: agents: repair`"
+                self.report.add(node.find(["with"], key=True), "'with' says nothing without 'agent'", rule="bad-repair", hint=hint)
+            return
+        agent = _agent(repair.agent, node.find(["agent"]), self.known, self.report)
+        if agent is None:
+            return
+        if agent.effect != "writes":
+            known = ", ".join(a.name for a in self.known.values() if a.effect == "writes")
+            problem = f"agent {show(agent.name)} changes no code, so it repairs nothing"
+            hint = f"agents that do: {known}; leave `agent` out for the policy's model"
+            self.report.add(node.find(["agent"]), problem, rule="bad-repair", hint=hint)
+            return
+        stages.check_inputs(repair.with_, agent, node, self.report, scope, conditional=False)
 
     def _writes(self, name: str) -> bool:
         """Whether the stage may hand on another commit than it was given."""
@@ -416,6 +445,7 @@ class _Loader:
     def _uses(self, stage: StageSpec) -> tuple[str, ...]:
         try:
             cells = {name: [cell.name for cell in found] for name, found in self.cells.items()}
-            return stages.template_stages(stage.with_, stage.when, cells)
+            given = {"with": stage.with_, "repair": stage.repair.with_ if stage.repair else {}}
+            return stages.template_stages(given, stage.when, cells)
         except TemplateProblem:  # reported already, with its place
             return ()

@@ -157,9 +157,15 @@ class ParamSpec(Model):
 
 
 class RepairSpec(Model):
-    """Repairs by a model, between a failed gate and the next try."""
+    """Repairs, between a failed gate and the next try."""
 
     attempts: int = Field(default=2, ge=1, le=5, description="Repairs in all")
+    agent: str | None = Field(
+        default=None, description="An agent that changes code and repairs instead of the model that the policy names for `repair`"
+    )
+    with_: dict[str, Any] = Field(
+        default_factory=dict, alias="with", description="The inputs of that agent; texts may hold {{ expressions }}"
+    )
     may_change: list[Annotated[str, StringConstraints(pattern=r"^[^/\\\s][^\\\n]*$", max_length=200)]] = Field(
         default_factory=list,
         max_length=20,
@@ -212,7 +218,8 @@ class StageSpec(Model):
     queue: Queue | None = Field(default=None, description="Queue whose workers run it, where the executor has queues")
     priority: int | None = Field(default=None, ge=1, le=1000, description="Of what waits, the higher one starts first")
     repair: RepairSpec | None = Field(
-        default=None, description="When its gates fail, a model changes the code, and the stage is measured again; each is one more try"
+        default=None,
+        description="When its gates fail, a model or an agent changes the code, and it is measured again; each is one more try",
     )
     recovers: list[str] = Field(
         default_factory=list,
