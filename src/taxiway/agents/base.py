@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -73,6 +74,12 @@ class StageAttempt:
     no_mind: str = "no model is configured"
 
 
+@cache
+def _default(inputs: type[AgentInput], name: str) -> Any:
+    """What an input is where `with` leaves it out; shared, so to be read alone."""
+    return inputs.model_fields[name].get_default(call_default_factory=True)
+
+
 def _never(_: Mapping[str, Any]) -> bool:
     return False
 
@@ -135,5 +142,5 @@ class Agent:
         before a run."""
         if given is None:
             return None
-        value = given[name] if name in given else self.inputs.model_fields[name].get_default(call_default_factory=True)
+        value = given[name] if name in given else _default(self.inputs, name)
         return tuple(value) if isinstance(value, list) and all(isinstance(word, str) and word in known for word in value) else None

@@ -147,8 +147,8 @@ def _stage(name: str, pipeline: Pipeline, agents: Mapping[str, Agent], gates: Ma
 
 def _required(name: str, pipeline: Pipeline, agents: Mapping[str, Agent], gates: Mapping[str, tuple[Gate, ...]]) -> tuple[str, ...]:
     """The stages whose verdicts say that the code is good; what watches a running service says nothing about a commit."""
-    before = ancestors(pipeline.needs)[name]
-    of = {n: agents[pipeline.spec.stages[n].agent] for n in order(pipeline.needs) if n in before}
+    before = ancestors(pipeline.needs)
+    of = {n: agents[pipeline.spec.stages[n].agent] for n in before if n in before[name]}
     found = _ids((n for n, agent in of.items() if agent.effect == "measures" and not agent.after), pipeline)
     return tuple(i for i in found if any(g.blocking for g in gates[i]))
 

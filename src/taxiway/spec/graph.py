@@ -59,7 +59,7 @@ def order(edges: Edges) -> list[str]:
 
 
 def ancestors(edges: Edges) -> dict[str, frozenset[str]]:
-    """Everything that is finished before each stage begins; `edges` holds no cycle."""
+    """Everything that is finished before each stage begins, in the order of `order`; `edges` holds no cycle."""
     result: dict[str, frozenset[str]] = {}
     for name in order(edges):
         result[name] = frozenset(edges[name]).union(*(result[p] for p in edges[name]))

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -51,7 +52,7 @@ class Origin:
     used: str
 
 
-@dataclass
+@dataclass(slots=True)
 class Node:
     """A value: a scalar, a list of nodes, or a mapping of entries. `size` and `height` count what is below; `origin` is
     set where it stands in another file; of a `partial` mapping some keys could not be read."""
@@ -66,11 +67,10 @@ class Node:
 
     def plain(self) -> Any:
         """The value without positions."""
-        if isinstance(self.value, dict):
-            return {key: entry.node.plain() for key, entry in self.value.items()}
-        if isinstance(self.value, list):
-            return [item.plain() for item in self.value]
-        return self.value
+        value = self.value
+        if isinstance(value, dict):
+            return {key: entry.node.plain() for key, entry in value.items()}
+        return [item.plain() for item in value] if isinstance(value, list) else value
 
     def get(self, key: str) -> Node | None:
         """The value below `key`; None if this is no mapping or has no such key."""
@@ -90,7 +90,7 @@ class Node:
         return result
 
 
-@dataclass
+@dataclass(slots=True)
 class Entry:
     """A key of a mapping and its value."""
 
@@ -197,7 +197,7 @@ def _place(text: str, offset: int) -> tuple[int, int]:
     return len(lines), len(lines[-1]) + 1
 
 
-@dataclass
+@dataclass(slots=True)
 class _Open:
     """A collection that has begun and not ended."""
 
@@ -215,24 +215,23 @@ class _Composer:
         self.report = report
         self.stack: list[_Open] = []
         self.anchors: dict[str, Node | None] = {}
-        self.nodes = 0
+        self.nodes = self.documents = 0
         self.root: Node | None = None
 
     def compose(self, text: str) -> Node | None:
-        documents = 0
+        loader: Any = None
         try:
-            for event in yaml.parse(text, Loader=_LOADER):
-                if isinstance(event, yaml.DocumentStartEvent):
-                    documents += 1
-                    if documents > 1:
-                        self._stop(event, "a second document starts here", rule="two-documents", hint="one file holds one; remove `---`")
-                else:
-                    self._take(event)
+            loader = _LOADER(text)
+            while not isinstance(event := loader.get_event(), yaml.StreamEndEvent):
+                self._take(event)
         except yaml.MarkedYAMLError as error:
             self._syntax(error)
         except (yaml.YAMLError, RecursionError, ValueError) as error:
             self.report.add((1, 1), f"the file is not valid YAML: {show(str(error))}", rule="yaml", hint="check it with an editor")
             raise SpecError(self.report.problems) from error
+        finally:
+            if loader is not None:
+                loader.dispose()
         return self.root
 
     def _syntax(self, error: Any) -> None:
@@ -259,11 +258,11 @@ class _Composer:
 
     def _take(self, event: Any) -> None:
         mark = event.start_mark
-        if isinstance(event, yaml.AliasEvent):
-            self._alias(event)
-        elif isinstance(event, yaml.ScalarEvent):
+        if isinstance(event, yaml.ScalarEvent):
             self._refuse_tag(event)
             self._put(Node(mark.line + 1, mark.column + 1, self._scalar(event)), event, event.anchor)
+        elif isinstance(event, yaml.AliasEvent):
+            self._alias(event)
         elif isinstance(event, yaml.CollectionStartEvent):
             self._refuse_tag(event)
             value: Any = [] if isinstance(event, yaml.SequenceStartEvent) else {}
@@ -275,6 +274,10 @@ class _Composer:
         elif isinstance(event, yaml.CollectionEndEvent):
             done = self.stack.pop()
             self._put(done.node, event, done.anchor)
+        elif isinstance(event, yaml.DocumentStartEvent):
+            if self.documents:
+                self._stop(event, "a second document starts here", rule="two-documents", hint="one file holds one; remove `---`")
+            self.documents = 1
 
     def _deep(self, event: Any) -> None:
         self._stop(event, f"values are nested deeper than {MOST_DEPTH} levels", rule="too-deep", hint="close the brackets, or flatten it")
@@ -308,7 +311,8 @@ class _Composer:
             return
         top = self.stack[-1]
         top.node.size += node.size
-        top.node.height = max(top.node.height, node.height + 1)
+        if node.height >= top.node.height:
+            top.node.height = node.height + 1
         if isinstance(top.node.value, list):
             top.node.value.append(node)
         elif not top.waiting:
@@ -335,22 +339,36 @@ class _Composer:
 
     def _scalar(self, event: Any) -> Any:
         text: str = event.value
-        at = (event.start_mark.line + 1, event.start_mark.column + 1)
         if not event.implicit[0]:  # quoted, or a block
             if found := _CONTROL_IN_VALUE.search(text):
-                self.report.add(
-                    at, f"the value holds the character U+{ord(found.group()):04X}", rule="control-character", hint="remove the escape"
-                )
+                at = (event.start_mark.line + 1, event.start_mark.column + 1)
+                problem = f"the value holds the character U+{ord(found.group()):04X}"
+                self.report.add(at, problem, rule="control-character", hint="remove the escape")
             return text
-        if text in _WORDS:
-            return _WORDS[text]
-        if _AMBIGUOUS_WORD.fullmatch(text) or _AMBIGUOUS_NUMBER.fullmatch(text):
+        value, wrong = _plain(text)
+        if not wrong:
+            return value
+        at = (event.start_mark.line + 1, event.start_mark.column + 1)
+        if wrong == "ambiguous":
             hint = "quote it if it is text; else write true, false or a plain decimal number"
-            self.report.add(at, f"{show(text)} means different things to different YAML readers", rule="ambiguous", hint=hint)
-            return text
-        if _INT.fullmatch(text):
-            return int(text.replace("_", ""))
-        if _NOT_FINITE.fullmatch(text) or (_FLOAT.fullmatch(text) and not math.isfinite(float(text.replace("_", "")))):
-            self.report.add(at, f"{show(text)} is not a number that can be compared", rule="not-finite", hint="write a finite number")
-            return 0.0
-        return float(text.replace("_", "")) if _FLOAT.fullmatch(text) else text
+            self.report.add(at, f"{show(text)} means different things to different YAML readers", rule=wrong, hint=hint)
+        else:
+            self.report.add(at, f"{show(text)} is not a number that can be compared", rule=wrong, hint="write a finite number")
+        return value
+
+
+@lru_cache(4096)  # the same few words make up most of a file
+def _plain(text: str) -> tuple[Any, str]:
+    """What a scalar without quotes means, and the rule that it breaks, "" for none."""
+    if text in _WORDS:
+        return _WORDS[text], ""
+    if _AMBIGUOUS_WORD.fullmatch(text) or _AMBIGUOUS_NUMBER.fullmatch(text):
+        return text, "ambiguous"
+    if _INT.fullmatch(text):
+        return int(text.replace("_", "")), ""
+    if _NOT_FINITE.fullmatch(text):
+        return 0.0, "not-finite"
+    if not _FLOAT.fullmatch(text):
+        return text, ""
+    number = float(text.replace("_", ""))
+    return (number, "") if math.isfinite(number) else (0.0, "not-finite")

@@ -99,7 +99,8 @@ def check_floor(
 def check_inputs(data: dict[str, Any], agent: Agent, stage: Node, report: Report, scope: Scope, *, conditional: bool) -> None:
     """Report templates that name what is not there, and values that the agent does not take."""
     node = stage.get("with") or stage
-    for path, text in _templates(data):
+    found = _templates(data)
+    for path, text in found:
         at = node.find(path)
         try:
             for reference in templates.template(text):
@@ -110,7 +111,8 @@ def check_inputs(data: dict[str, Any], agent: Agent, stage: Node, report: Report
     for cell in cells_of(scope.matrix) or (Cell("", {}),):
         # A cell that `when` skips may hold what the agent does not take, so only what needs no matrix is judged then.
         own = {} if conditional else {f"matrix.{axis}": value for axis, value in cell.values.items()}
-        filled, open_ = _fill({**axis_inputs(cell.values, agent, data), **data}, known | own)
+        whole = {**axis_inputs(cell.values, agent, data), **data}
+        filled, open_ = _fill(whole, known | own) if found or scope.matrix else (whole, set())
         try:
             agent.inputs.model_validate(filled)
         except ValidationError as error:

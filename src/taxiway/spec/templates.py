@@ -143,9 +143,10 @@ class Reference:
 
 def is_template(value: object) -> bool:
     """Whether a value is a text that will be rendered."""
-    return isinstance(value, str) and any(mark in value for mark in ("{{", "{%", "{#"))
+    return isinstance(value, str) and ("{{" in value or "{%" in value or "{#" in value)
 
 
+@lru_cache(4096)  # a pipeline says `{{ params.name }}` many times
 def template(text: str) -> tuple[Reference, ...]:
     """The names in a template, in order; raise TemplateProblem where it is none."""
     return _references(_parse(text))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
-from taxiway.agents.base import Agent, WithinTimeout
+from taxiway.agents.base import Agent, AgentInput, WithinTimeout
 from taxiway.spec.source import Node, Report, show
 from taxiway.spec.values import DURATION, seconds
 
@@ -26,9 +27,15 @@ def check_times(given: Mapping[str, Any], agent: Agent, stage: Node, report: Rep
 
 def _lengths(given: Mapping[str, Any], agent: Agent) -> Iterator[tuple[str, str]]:
     """The fields that say how long the stage works, and their values where they are known before a run."""
-    for name, field in agent.inputs.model_fields.items():
-        word = field.alias or name
-        value = given[word] if word in given else field.get_default(call_default_factory=True)
+    for word, default in _timed(agent.inputs):
+        value = str(given.get(word, default))
         # What is a template, or no duration at all, is judged elsewhere.
-        if any(isinstance(found, WithinTimeout) for found in field.metadata) and re.fullmatch(DURATION, str(value)):
-            yield word, str(value)
+        if re.fullmatch(DURATION, value):
+            yield word, value
+
+
+@cache
+def _timed(inputs: type[AgentInput]) -> tuple[tuple[str, Any], ...]:
+    """The fields that say how long a stage works, as a spec writes them, and their defaults."""
+    timed = {n: f for n, f in inputs.model_fields.items() if any(isinstance(found, WithinTimeout) for found in f.metadata)}
+    return tuple((field.alias or name, field.get_default(call_default_factory=True)) for name, field in timed.items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -58,6 +59,7 @@ def refuse(rule: str, problem: str, hint: str) -> PydanticCustomError:
     return PydanticCustomError("spec", "{problem}", {"rule": rule, "problem": problem, "hint": hint})
 
 
+@lru_cache(4096)
 def seconds(text: str) -> float:
     """What a duration such as `500ms`, `30s`, `5m`, `2h`, `1d` means, in seconds; ValueError if it is none."""
     if not re.fullmatch(DURATION, text):
@@ -165,11 +167,17 @@ def read_gate(gate: str | GateForm | Any) -> Threshold:
         if len(given) != 1:
             raise ValueError("a gate has exactly one threshold", "one of " + ", ".join(_FORMS))
         return Threshold(gate.metric, given[0][0], float(given[0][1]), gate.blocking)
-    if not isinstance(gate, str) or not re.fullmatch(GATE, gate):
-        raise ValueError(f"{show(gate)} is not a gate", _GATE_HINT)
-    found = _GATE.fullmatch(gate)
+    found = _read_text(gate) if isinstance(gate, str) else None
     if found is None:
         raise ValueError(f"{show(gate)} is not a gate", _GATE_HINT)
+    return found
+
+
+@lru_cache(4096)  # the default gates of an agent are read for each of its stages
+def _read_text(gate: str) -> Threshold | None:
+    found = _GATE.fullmatch(gate) if re.fullmatch(GATE, gate) else None
+    if found is None:
+        return None
     op: Any = found.group(2)
     return Threshold(found.group(1), op, float(found.group(3)))
 
