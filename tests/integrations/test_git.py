@@ -6,6 +6,7 @@ import fcntl
 import os
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -194,6 +195,22 @@ def test_a_branch_is_never_moved_backwards_or_from_elsewhere(make, url, lease, c
     with pytest.raises(TransientError, match="moved meanwhile"):
         workspace.push(two, branch="main", expected="", lease=lease)
     assert workspace.head("main") == one
+
+
+def test_a_branch_that_another_push_holds_is_waited_for(make, shared):
+    lock = shared / "refs" / "heads" / "main.lock"
+    lock.touch()
+    workspace = make(str(shared))
+    with pytest.raises(TransientError, match="keeps moving"):
+        workspace.start()
+    lock.unlink()
+    assert workspace.start()
+
+
+def test_runs_that_begin_at_once_in_an_empty_repository_all_begin(make, shared):
+    runs = [make(str(shared), run=f"run-{i}", home=f"home-{i}") for i in range(6)]
+    with ThreadPoolExecutor(len(runs)) as pool:
+        assert len(set(pool.map(lambda run: run.start(), runs))) == 1
 
 
 def test_who_lost_the_lease_moves_nothing(make, url, tmp_path, checkout):

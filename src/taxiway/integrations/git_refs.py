@@ -15,6 +15,7 @@ Moves = Mapping[str, tuple[str, str]]
 """Ref -> (what it must be now, "" for not there; what it becomes)."""
 
 _NETWORK_S = 300.0
+_WHOLE = "atomic transaction failed"
 # The words of git's servers for "somebody was faster"; everything else that a server rejects is its own decision.
 _MOVED = re.compile(
     r"stale info|fetch first|non-fast-forward|cannot lock ref|failed to update ref|failed to lock|incorrect old value"
@@ -139,10 +140,11 @@ class RemoteRefs:
         if not rejected:
             raise self._git.error("push", done)
         reasons = [line[-1] for line in rejected]
-        if all(_MOVED.search(reason) for reason in reasons):
-            return False
         said = "\n".join(line for line in done.err.splitlines() if line.startswith("remote:"))[:2000]
-        why = "; ".join(reason for reason in reasons if "atomic" not in reason)
+        # Of a transaction that failed as a whole the report says no more; why stands in what the server said.
+        if all(_MOVED.search(said if _WHOLE in reason else reason) for reason in reasons):
+            return False
+        why = "; ".join(reason for reason in reasons if "atomic" not in reason) or reasons[0]
         hint = "let the server's rules allow it, or merge elsewhere"
         if "currently checked out" in why:
             hint = "give a bare repository, check another branch out there, or set `git config receive.denyCurrentBranch updateInstead`"
