@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,28 @@ def test_what_an_answer_means(server, path, status, body, headers, kind, hint): 
     assert type(error.value) is kind
     assert hint in error.value.hint
     assert TOKEN not in str(error.value)
+
+
+LATER = [
+    (429, {"Retry-After": "30"}, 30),
+    (429, {}, 60),
+    (429, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, 60),
+    (429, {"Retry-After": "-5"}, 60),
+    (429, {"Retry-After": "inf"}, 60),
+    (503, {"Retry-After": "30"}, 30),
+    (503, {}, 0),
+    (429, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "{soon}"}, 100),
+    (429, {"RateLimit-Reset": "{soon}"}, 100),
+]
+
+
+@pytest.mark.parametrize(("status", "headers", "wanted"), LATER)
+def test_when_to_come_back(server, status, headers, wanted):
+    told = {name: value.format(soon=int(time.time()) + 100) for name, value in headers.items()}
+    server.faults = [Fault("GET", r"shop$", status, {"message": "x"}, told, times=9)]
+    with pytest.raises(TransientError) as error:
+        client(server).check("squash")
+    assert error.value.after_s == pytest.approx(wanted, abs=5)
 
 
 def test_a_refusal_repeats_the_forges_words(server):
