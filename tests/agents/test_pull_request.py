@@ -348,6 +348,29 @@ def test_what_the_target_holds_already_closes_the_pull_request(forge, start):
     assert (forge.pull.state, len(forge.pull.comments)) == ("closed", 1)
 
 
+def test_what_was_closed_because_the_target_holds_it_is_no_failure(forge, start):
+    forge.approvals = 1
+    run = start(forge)
+    run.begin()
+    with pytest.raises(StageError):
+        run.integrate(wait="1s")
+    head = forge.commit("main", {"a": "1\n"})
+    forge.close(forge.pull)
+    assert run.integrate(attempt=2).commit == head
+    assert (forge.pull.state, forge.pull.comments) == ("closed", [])
+
+
+def test_hundreds_of_decided_hunks_leave_room_for_the_rest_of_the_text(github, start):
+    run = start(github)
+    run.files = {f"file-{'x' * 200}-{n}": "ours\n" for n in range(400)}
+    run.begin()
+    github.commit("main", dict.fromkeys(run.files, "theirs\n"))
+    run.integrate(conflicts="theirs")
+    assert len(github.pull.body) < 60_000
+    assert "380 more" in github.pull.body
+    assert "Taxiway-Source: " in github.pull.body
+
+
 def test_conflicts_decided_for_one_side_are_offered_as_they_were_measured(forge, start):
     run = start(forge)
     offered = run.begin()

@@ -240,6 +240,25 @@ def test_a_gitlab_that_is_too_old(tmp_path, state):
             forge.readiness(pull, "main")
 
 
+@pytest.mark.parametrize(
+    ("pipeline", "words"),
+    [
+        (None, "there is none"),
+        ({"status": "running"}, "its pipeline"),
+        ({"status": "manual"}, "somebody to start a job"),
+        ({"status": "skipped"}, "not skipped"),
+    ],
+)
+def test_what_gitlabs_pipeline_waits_for(tmp_path, pipeline, words):
+    with serving("gitlab", tmp_path) as server:
+        server.git("update-ref", "refs/heads/change", "main")
+        forge = client(server)
+        pull = forge.open("change", "main", title="T", body="")
+        server.faults = [Fault("GET", "merge_requests/1$", 200, {"detailed_merge_status": "ci_must_pass", "head_pipeline": pipeline})]
+        (waiting,) = forge.readiness(pull, "main").waiting
+        assert words in waiting
+
+
 @pytest.mark.parametrize("state", ["locked_paths", "jira_association_missing", "blocked_status", "external_status_checks"])
 def test_what_gitlab_waits_for_is_told_in_its_own_word(tmp_path, state):
     with serving("gitlab", tmp_path) as server:

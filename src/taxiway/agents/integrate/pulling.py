@@ -73,7 +73,7 @@ class _PullRequest:
         tried = self.task.merge()
         if not tried.base:
             raise StageError(f"there is no branch {self.task.into} to merge into", hint="make it, or use `mode: push`")
-        if pull and pull.state == "closed":
+        if pull and pull.state == "closed" and not tried.up_to_date:
             raise _closed(pull)
         verdicts = self._measure(tried, pull)
         if tried.up_to_date:
@@ -306,7 +306,7 @@ class _PullRequest:
     def _nothing_to_do(self, tried: Merge, verdicts: tuple[Verdict, ...], pull: PullRequest | None, lease: Lease) -> Result:
         """The target holds the change without it."""
         self.task.settle_earlier("done", lease, commit=tried.commit)
-        if pull:
+        if pull and pull.state == "open":
             number = pull.number
             self._act(lease)
             self._asked(lambda: self.forge.comment(number, f"{self.task.into} holds the change already ({tried.commit})."))

@@ -33,6 +33,11 @@ _WAITING = {
     "status_checks_must_pass": "status checks",
     "unchecked": "GitLab to find out whether it merges",
 }
+_PIPELINES = {
+    "": "a pipeline, of which there is none",
+    "manual": "its pipeline, which waits for somebody to start a job",
+    "skipped": "a pipeline that is not skipped",
+}
 _BAD_PIPELINE = ("failed", "canceled")
 
 
@@ -96,7 +101,9 @@ class GitLabForge:
             return Readiness(refused=("a reviewer asked for changes",))
         if state == "ci_must_pass":
             status = (facts.get("head_pipeline") or {}).get("status")
-            return Readiness(failed=self._failed(pull.head)) if status in _BAD_PIPELINE else Readiness(waiting=("its pipeline",))
+            if status in _BAD_PIPELINE:
+                return Readiness(failed=self._failed(pull.head))
+            return Readiness(waiting=(_PIPELINES.get(status or "", "its pipeline"),))
         if state in ("conflict", "broken_status"):
             return Readiness(conflicts=True)
         if state in ("mergeable", "draft_status"):
