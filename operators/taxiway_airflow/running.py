@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable
+from contextlib import closing, nullcontext
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
@@ -65,7 +66,8 @@ def _run(plan: Plan, stage_id: str, context: Context, stop: Stop) -> Result:
         created=dag_run.run_after,
         version=_bundle_version(ti),
     )
-    return stage.run(plan, stage_id, attempt, ports=ports, agents=registry(), stop=stop, log=log)
+    with closing(ports.models) if ports.models else nullcontext():
+        return stage.run(plan, stage_id, attempt, ports=ports, agents=registry(), stop=stop, log=log)
 
 
 def _bundle_version(ti: Any) -> str:

@@ -190,9 +190,13 @@ class OperatorError(TaxiwayError):
 
 
 class TransientError(TaxiwayError):
-    """Another try may succeed."""
+    """Another try may succeed; `after_s` seconds from now where somebody said when, else 0."""
 
     retryable = True
+
+    def __init__(self, problem: str, *, hint: str = "", after_s: float = 0.0) -> None:
+        super().__init__(problem, hint=hint)
+        self.after_s = after_s
 
 
 class StageTimeout(TransientError):

@@ -729,6 +729,9 @@ class Models(Protocol):
     def open(self, name: str, *, fallback: str, effort: str) -> Model | None:
         """The model of that id; None where neither a key nor a server is configured."""
 
+    def close(self) -> None:
+        """Drop all connections. The models that were opened are of no more use; others may be opened."""
+
     @property
     def missing(self) -> str:
         """What to configure where `open` gives None, in one line."""

@@ -347,7 +347,7 @@ def test_no_call_ends_the_conversation(place, tools):
     said = {i: c for i, c in short.items() if not i.startswith("pattern: ")}
     script = [use(name or "none", **arguments) for name, arguments in said.values()]
     with ScriptedClaude([*script, use("hand_in")]) as claude, client_from({"ANTHROPIC_BASE_URL": claude.url}) as client:
-        task = Task(system="You work.", project="", request="Do it.", answer=Done, steps=len(script) + 1)
+        task = Task(system="You work.", project="A project.", request="Do it.", answer=Done, steps=len(script) + 1)
         done = converse(task, model=ClaudeModel(client, "m", retries=0), tools=tools, purse=Free(), trace=Kept(), stop=Stop())
         told = [m["content"][0] for m in claude.requests[-1]["messages"] if m["role"] == "user"][1:]
         assert (claude.error, claude.left) == ("", 0)

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from taxiway.agents.loop import HAND_IN, Task, converse
 from taxiway.agents.tools import Tools
+from taxiway.agents.trace import as_page
 from taxiway.errors import BudgetExceeded, Cancelled, ModelCutOff, ModelInvalid, ModelRefused, ModelUnavailable
 from taxiway.integrations.claude import ClaudeModel, client_from
 from taxiway.integrations.sandbox import ProcessSandbox
@@ -111,6 +112,63 @@ def test_who_only_talks_is_reminded_once(work):
     assert work([say("Done!"), use(HAND_IN, summary="really")]).calls == 2
     with pytest.raises(ModelInvalid, match="twice"):
         work([say("Done!"), say("I said: done!")])
+
+
+THINKS = {"type": "thinking", "thinking": "Hm.", "signature": "s"}
+NOTHING = {
+    "nothing": Turn(()),
+    "an empty text": say(""),
+    "white space": say(" \n"),
+    "thoughts alone": Turn((THINKS,)),
+    "a pause": Turn((), "pause_turn"),
+    "something new": Turn((), "zebra"),
+}
+
+
+@pytest.mark.parametrize("answer", NOTHING.values(), ids=NOTHING)
+@pytest.mark.parametrize("first", [(), (use("list"),)], ids=["at once", "after a tool"])
+def test_who_says_nothing_is_reminded(work, answer, first):
+    """The API takes neither an empty message nor an empty text, and no message that ends with thoughts."""
+    done = work([*first, answer, use(HAND_IN, summary="after all")])
+    assert done.answer.summary == "after all"
+    messages = work.claude.requests[-1]["messages"]
+    assert [m["role"] for m in messages] == ["user", "assistant", "user"][: 1 + 2 * len(first)]
+    assert "You ended without calling hand_in" in messages[-1]["content"][-1]["text"]
+    assert sum(
+        "cache_control" in b for r in work.claude.requests for b in r["system"] + [b for m in r["messages"] for b in m["content"]]
+    ) <= 4 * len(work.claude.requests)
+
+
+def test_thoughts_go_back_as_they_are_and_an_empty_text_beside_them_does_not(work):
+    work([Turn((THINKS, *say("").content, *use("list").content)), use(HAND_IN, summary="x")])
+    assert [b["type"] for b in work.claude.requests[1]["messages"][1]["content"]] == ["thinking", "tool_use"]
+
+
+@pytest.mark.parametrize("given", ["text", ["a"], None, 3])
+def test_arguments_of_any_form_are_answered(work, given, tmp_path):
+    """And the page of the conversation is made of them."""
+    calls = [Turn(({"type": "tool_use", "name": name, "input": given},)) for name in ("list", HAND_IN)]
+    done = work([*calls, use(HAND_IN, summary="x")])
+    assert done.calls == 3
+    entries = [{"at": "", "kind": kind, **data} for kind, data in work.trace]
+    assert "calls <b>list</b>" in as_page(entries)
+
+
+def test_many_calls_at_once_are_not_told_more_than_a_model_can_read(work, tmp_path):
+    (tmp_path / "long.txt").write_text("x" * 19_000)
+    every = sum((use("read", path="long.txt") for _ in range(99)), use("list"))
+    work([every, use(HAND_IN, summary="x")])
+    told = work.claude.requests[1]["messages"][-1]["content"]
+    assert len(told) == 100
+    assert sum(len(block["content"]) for block in told) < 300_000
+    assert "is_error" not in told[5]
+    assert "ask again" in told[-1]["content"]
+
+
+def test_time_is_looked_at_between_calls_too(work):
+    with pytest.raises(BudgetExceeded, match="without an end"):
+        work([sum((use("search", pattern="(a|a)*b") for _ in range(300)), use("list"))], seconds=1)
+    assert len(work.trace) < 200
 
 
 @pytest.mark.parametrize(

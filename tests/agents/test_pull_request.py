@@ -6,6 +6,7 @@ import logging
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -347,6 +348,29 @@ def test_what_the_target_holds_already_closes_the_pull_request(forge, start):
     assert (forge.pull.state, len(forge.pull.comments)) == ("closed", 1)
 
 
+def test_what_was_closed_because_the_target_holds_it_is_no_failure(forge, start):
+    forge.approvals = 1
+    run = start(forge)
+    run.begin()
+    with pytest.raises(StageError):
+        run.integrate(wait="1s")
+    head = forge.commit("main", {"a": "1\n"})
+    forge.close(forge.pull)
+    assert run.integrate(attempt=2).commit == head
+    assert (forge.pull.state, forge.pull.comments) == ("closed", [])
+
+
+def test_hundreds_of_decided_hunks_leave_room_for_the_rest_of_the_text(github, start):
+    run = start(github)
+    run.files = {f"file-{'x' * 200}-{n}": "ours\n" for n in range(400)}
+    run.begin()
+    github.commit("main", dict.fromkeys(run.files, "theirs\n"))
+    run.integrate(conflicts="theirs")
+    assert len(github.pull.body) < 60_000
+    assert "380 more" in github.pull.body
+    assert "Taxiway-Source: " in github.pull.body
+
+
 def test_conflicts_decided_for_one_side_are_offered_as_they_were_measured(forge, start):
     run = start(forge)
     offered = run.begin()
@@ -365,8 +389,13 @@ MERGE = r"/merge$"
 FAULTS = {
     "no answer to the merge": Fault("PUT", MERGE, after=True),
     "broken after the merge": Fault("PUT", MERGE, 502, b"<html>", after=True),
-    "busy while waiting": Fault("GET", r"/(pulls|merge_requests)/1$", 429, {"message": "slow down"}, {"Retry-After": "60"}, times=2),
+    "busy while waiting": Fault("GET", r"/(pulls|merge_requests)/1$", 429, {"message": "slow down"}, {"Retry-After": "0.1"}, times=9),
     "broken while waiting": Fault("GET", r"/(pulls|merge_requests)/1$", 503, b"", times=3),
+    "busy from the start": Fault("GET", r"shop$", 429, {"message": "slow down"}, {"Retry-After": "0.1"}, times=9),
+    "busy when asked for it": Fault("GET", r"/(pulls|merge_requests)$", 429, {"message": "slow down"}, {"Retry-After": "0.1"}, times=9),
+    "busy when it is opened": Fault("POST", r"/(pulls|merge_requests)$", 429, {"message": "slow down"}, {"Retry-After": "0.1"}, times=9),
+    "busy at the status": Fault("POST", r"/statuses/", 429, {"message": "slow down"}, {"Retry-After": "0.1"}, times=9),
+    "busy at the merge": Fault("PUT", MERGE, 429, {"message": "slow down"}, {"Retry-After": "0.1"}, times=9),
     "refused once": Fault("PUT", MERGE, 405, {"message": "not mergeable"}),
     "head seen late": Fault("PUT", MERGE, 409, {"message": "Head branch was modified"}),
 }
@@ -381,6 +410,38 @@ def test_faults_that_are_got_over(forge, start, case):
     result = run.integrate()
     assert (result.commit, forge.git("rev-list", "--count", "--first-parent", "main")) == (forge.head("main"), "2")
     assert [c.state for c in run.changes()] == ["done"]
+
+
+def test_a_forge_is_asked_again_when_it_said_and_no_sooner(forge, start):
+    forge.faults = [Fault("PUT", MERGE, 403 if forge.kind == "github" else 429, {"message": "x"}, {"Retry-After": "2"})]
+    run = start(forge)
+    run.begin()
+    began = time.monotonic()
+    run.integrate()
+    assert 2 < time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize("path", [r"shop$", r"/(pulls|merge_requests)/1$"])
+def test_a_forge_that_wants_to_be_left_alone_for_longer_than_there_is_time_is_another_try(forge, start, path):
+    forge.faults = [Fault("GET", path, 429, {"message": "slow down"}, {"Retry-After": "3600"}, times=99)]
+    run = start(forge)
+    run.begin()
+    began = time.monotonic()
+    with pytest.raises(TransientError, match="slow down"):
+        run.integrate()
+    assert time.monotonic() - began < 20
+
+
+def test_a_stopped_run_does_not_wait_until_the_forge_may_be_asked(forge, start):
+    stop = Stop()
+    forge.once("open", lambda: threading.Timer(0.5, stop.cancel).start())
+    forge.faults = [Fault("GET", r"/(pulls|merge_requests)/1$", 429, {"message": "slow down"}, {"Retry-After": "60"}, times=99)]
+    run = start(forge)
+    run.begin()
+    began = time.monotonic()
+    with pytest.raises(Cancelled):
+        run.integrate(stop=stop)
+    assert time.monotonic() - began < 20
 
 
 def test_a_forge_that_stays_away_while_it_is_waited_for_is_another_try(forge, start):

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import base64
+import html
 import json
+import time
+from functools import partial
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -37,6 +42,43 @@ def test_secrets_are_masked(secret):
 
 def test_a_line_of_a_secret_alone_is_masked():
     assert Mask(["first line\nsecond line"]).text("only second line here") == f"only {MASKED} here"
+
+
+ODD = 'p@ss "wörd"/+<&>?'
+
+
+@pytest.mark.parametrize("before", ["", "g", "gi", "git:", "x-token:"])
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+@pytest.mark.parametrize("secret", ["hunter-of-two", ODD])
+def test_a_login_in_base64_is_masked(before, encode, secret):
+    for after in ("", "@", "@host"):
+        told = Mask([secret]).text(f"Authorization: Basic {encode(f'{before}{secret}{after}'.encode()).decode()}")
+        assert MASKED in told
+        rest = told.removeprefix("Authorization: Basic ").replace(MASKED, "").rstrip("=")
+        assert len(rest) <= (len(before) + len(after)) * 4 / 3 + 4
+
+
+@pytest.mark.parametrize(
+    "write",
+    [quote, quote_plus, partial(quote, safe=""), lambda s: quote(s).replace("%C3%B6", "%c3%b6").lower(), json.dumps, html.escape, repr],
+)
+def test_a_secret_is_masked_as_others_write_it(write):
+    written = write(ODD)
+    assert MASKED in Mask([ODD]).text(f"before {written} after")
+
+
+def test_a_private_key_whose_end_is_cut_off_is_masked():
+    begin, line = "-----BEGIN RSA PRIVATE " + "KEY-----", "MIIEpAIBAAKCAQEA" * 4
+    numbered = f"    1  {begin}\n    2  {line}\n    3  {line}\n... cut: 99 more characters"
+    assert Mask().text(numbered) == f"    1  {MASKED}\n... cut: 99 more characters"
+    code = f'if text.startswith("{begin}"):\n    return "a private key that somebody left here"'
+    assert Mask().text(code) == code
+
+
+def test_text_that_begins_many_keys_is_masked_at_once():
+    began = time.monotonic()
+    Mask().text(("-----BEGIN PRIVATE " + "KEY-----\n") * 2000)
+    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("text", ["commit 3972149fd53a0646025896d282985a5cb380a8aa", "sk-short", "a plain line", "task-sk-12", "hi"])

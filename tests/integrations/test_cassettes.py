@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -101,6 +103,31 @@ def test_another_model_is_another_conversation(recorded):
 def test_nothing_recorded(tmp_path):
     with pytest.raises(ModelInvalid, match="nothing is recorded there"):
         ReplayedModel("m", tmp_path / "none").create(FIRST, timeout_s=1)
+
+
+def test_two_who_ask_the_same_at_once_do_not_disturb_each_other(tmp_path):
+    model = RecordingModel(Echo(), tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: model.create(FIRST, timeout_s=1), range(400)))
+    assert [path.suffix for path in tmp_path.iterdir()] == [".json"]
+
+
+@pytest.mark.parametrize("missing", ["asked", "request", "reply"])
+def test_half_a_cassette_is_none(recorded, missing):
+    folder, _ = recorded
+    for path in folder.iterdir():
+        path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != missing}))
+    with pytest.raises(OperatorError, match="is no cassette"):
+        ReplayedModel("m", folder).create(FIRST, timeout_s=1)
+
+
+@pytest.mark.parametrize("reply", [None, {}, {"content": [], "stop_reason": "", "model": "m", "usage": {"tokens": 1}}])
+def test_a_cassette_with_half_an_answer_is_none(recorded, reply):
+    folder, _ = recorded
+    for path in folder.iterdir():
+        path.write_text(json.dumps({**json.loads(path.read_text()), "reply": reply}))
+    with pytest.raises(OperatorError, match="is no cassette"):
+        ReplayedModel("m", folder).create(FIRST, timeout_s=1)
 
 
 def test_failures_are_not_recorded(tmp_path):

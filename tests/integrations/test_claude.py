@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import anthropic
 import pytest
 
 from taxiway.errors import ModelCutOff, ModelError, ModelUnavailable, OperatorError
-from taxiway.integrations.claude import ClaudeModel, client_from
+from taxiway.integrations.claude import ClaudeModel, ClaudeModels, client_from
 from taxiway.ports import Usage
 from taxiway.testing import Failure, Hang, ScriptedClaude, say, use
 
@@ -95,6 +97,82 @@ def test_what_may_pass_is_tried_again_as_the_server_says():
     with ScriptedClaude([Failure(429, retry_after_s=0.01), Failure(529, retry_after_s=0.01), say("at last")]) as claude:
         assert model(claude, retries=2).create(ASK, timeout_s=30).text == "at last"
     assert len(claude.requests) == 3
+
+
+def test_all_tries_share_the_time_of_the_call():
+    began = time.monotonic()
+    with ScriptedClaude([Hang(1)] * 9) as claude, pytest.raises(ModelUnavailable):
+        model(claude, retries=4).create(ASK, timeout_s=1.5)
+    assert time.monotonic() - began < 3
+
+
+def test_a_wait_that_does_not_fit_is_not_begun():
+    began = time.monotonic()
+    with (
+        ScriptedClaude([Failure(429, "slow down", retry_after_s=30), say("never")]) as claude,
+        pytest.raises(ModelUnavailable, match="slow"),
+    ):
+        model(claude, retries=4).create(ASK, timeout_s=20)
+    assert (time.monotonic() - began < 5, len(claude.requests)) == (True, 1)
+
+
+class Odd(ScriptedClaude):
+    """Answers with another message than the API's: `change` says which."""
+
+    change = staticmethod(lambda message: message)
+
+    def message(self, request, turn):
+        return self.change(super().message(request, turn))
+
+
+CALL = {"type": "tool_use", "id": "a", "name": "list", "input": {}}
+UNREADABLE = {
+    "no usage": {"usage": None},
+    "no tokens": {"usage": {}},
+    "tokens null": {"usage": {"input_tokens": None, "output_tokens": 1}},
+    "tokens below zero": {"usage": {"input_tokens": -9, "output_tokens": 1}},
+    "tokens without end": {"usage": {"input_tokens": 10**30, "output_tokens": 1}},
+    "tokens as text": {"usage": {"input_tokens": "7", "output_tokens": 1}},
+    "content null": {"content": None},
+    "content a text": {"content": "hello"},
+    "a block null": {"content": [None]},
+    "a block a text": {"content": ["hello"]},
+    "a call without id": {"content": [{**CALL, "id": None}]},
+    "a call without name": {"content": [{**CALL, "name": None}]},
+}
+
+
+@pytest.mark.parametrize(
+    "change", [lambda _: [1], lambda _: "hello", lambda _: None, *UNREADABLE.values()], ids=["list", "text", "null", *UNREADABLE]
+)
+def test_an_answer_that_is_none(change):
+    odd = Odd([say("x")])
+    odd.change = change if callable(change) else lambda message: {**message, **change}
+    with odd as claude, pytest.raises(ModelUnavailable, match="cannot be read") as error:
+        model(claude).create(ASK, timeout_s=30)
+    assert "Messages API" in error.value.hint
+
+
+def test_what_may_be_left_out():
+    odd = Odd([say("x")])
+    odd.change = lambda message: {**message, "model": None, "stop_reason": None, "content": [{**CALL, "input": None}]}
+    with odd as claude:
+        reply = model(claude).create(ASK, timeout_s=30)
+    assert (reply.content, reply.model, reply.stop_reason) == ((CALL,), "claude-x", "")
+
+
+def test_the_client_is_closed_with_the_models():
+    clients = []
+    with ScriptedClaude([say("one"), say("two")]) as claude:
+        models = ClaudeModels(
+            lambda: clients.append(client_from({"ANTHROPIC_BASE_URL": claude.url})) or clients[-1], missing="", environ={}
+        )
+        models.close()
+        assert clients == []
+        for text in ("one", "two"):
+            assert models.open("m", fallback="", effort="").create(ASK, timeout_s=30).text == text
+            models.close()
+    assert [client.is_closed() for client in clients] == [True, True]
 
 
 @pytest.mark.parametrize("status", [400, 401, 404])

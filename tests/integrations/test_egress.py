@@ -338,6 +338,12 @@ def test_https_never_leads_to_http():
         ("169.254.169.254", False, False),
         ("::ffff:169.254.169.254", False, False),
         ("fe80::1%eth0", False, False),
+        ("64:ff9b::1.1.1.1", True, True),
+        ("64:ff9b::10.1.2.3", False, True),
+        ("64:ff9b::127.0.0.1", False, False),
+        ("64:ff9b:1::169.254.169.254", False, False),
+        ("2002:7f00:1::", False, False),
+        ("::127.0.0.1", False, False),
         ("100.100.100.200", False, False),
         ("224.0.0.1", False, False),
     ],
@@ -455,6 +461,31 @@ def test_a_proxy_does_not_take_to_addresses_that_are_refused(index):
         with serving({"UV_DEFAULT_INDEX": "http://index.example/simple", "ALL_PROXY": index.root}) as (_, client):
             assert client.get(wheel_link(client)).status_code == 403
     assert set(index.paths) == {"http://index.example/simple/tinything/"}
+
+
+NO_NAMES = ["127.1", "0x7f.1", "2130706433", "0177.0.0.1", "127.0.0.1.", "①②⑦.0.0.1", "１２７。0。0。1", "localhost", "a.LOCALHOST."]
+
+
+@pytest.mark.parametrize("host", NO_NAMES)
+def test_what_a_socket_takes_for_an_address_is_none_of_a_link(index, host):
+    """Neither a resolver nor a proxy would be asked about it, or the proxy would find itself."""
+    index.login = ""
+    index.answers["http://index.example/simple/tinything/"] = Answer(
+        f'<a href="http://{host}:5432/{NAME}"></a>', "text/html; charset=utf-8"
+    )
+    with serving({"UV_DEFAULT_INDEX": "http://index.example/simple", "ALL_PROXY": index.root}) as (_, client):
+        assert [client.get(link).status_code for link in links(client.get(client.page))] in ([403], [])
+    assert set(index.paths) == {"http://index.example/simple/tinything/"}
+    with pytest.raises(Refused):
+        Upstream({})._check(Place(Source("http://index.example/simple"), f"http://{host}/{NAME}"), f"http://{host}/{NAME}")
+
+
+@pytest.mark.parametrize("address", ["http://a\\b/", "http://x@443é/", "http://a:0x1/"])
+def test_what_no_client_can_ask_for_is_refused(index, way, address):
+    proxy, client = way
+    index.answers[f"/files/{NAME}"] = Answer(status=302, headers={"Location": address + NAME})
+    assert client.get(wheel_link(client)).status_code == 403
+    assert "refused" in str(proxy.notes)
 
 
 @pytest.mark.parametrize("address", ["socks5://127.0.0.1:9", "nonsense://x"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,28 @@ def test_what_an_answer_means(server, path, status, body, headers, kind, hint): 
     assert TOKEN not in str(error.value)
 
 
+LATER = [
+    (429, {"Retry-After": "30"}, 30),
+    (429, {}, 60),
+    (429, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, 60),
+    (429, {"Retry-After": "-5"}, 60),
+    (429, {"Retry-After": "inf"}, 60),
+    (503, {"Retry-After": "30"}, 30),
+    (503, {}, 0),
+    (429, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "{soon}"}, 100),
+    (429, {"RateLimit-Reset": "{soon}"}, 100),
+]
+
+
+@pytest.mark.parametrize(("status", "headers", "wanted"), LATER)
+def test_when_to_come_back(server, status, headers, wanted):
+    told = {name: value.format(soon=int(time.time()) + 100) for name, value in headers.items()}
+    server.faults = [Fault("GET", r"shop$", status, {"message": "x"}, told, times=9)]
+    with pytest.raises(TransientError) as error:
+        client(server).check("squash")
+    assert error.value.after_s == pytest.approx(wanted, abs=5)
+
+
 def test_a_refusal_repeats_the_forges_words(server):
     server.faults = [Fault("POST", r"/(pulls|merge_requests)$", 422, {"message": "No commits\nbetween main and change"})]
     with pytest.raises(StageError, match="No commits between main and change"):
@@ -215,6 +238,25 @@ def test_a_gitlab_that_is_too_old(tmp_path, state):
         server.faults = [Fault("GET", "merge_requests/1$", 200, facts)]
         with pytest.raises(OperatorError, match="does not say"):
             forge.readiness(pull, "main")
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "words"),
+    [
+        (None, "there is none"),
+        ({"status": "running"}, "its pipeline"),
+        ({"status": "manual"}, "somebody to start a job"),
+        ({"status": "skipped"}, "not skipped"),
+    ],
+)
+def test_what_gitlabs_pipeline_waits_for(tmp_path, pipeline, words):
+    with serving("gitlab", tmp_path) as server:
+        server.git("update-ref", "refs/heads/change", "main")
+        forge = client(server)
+        pull = forge.open("change", "main", title="T", body="")
+        server.faults = [Fault("GET", "merge_requests/1$", 200, {"detailed_merge_status": "ci_must_pass", "head_pipeline": pipeline})]
+        (waiting,) = forge.readiness(pull, "main").waiting
+        assert words in waiting
 
 
 @pytest.mark.parametrize("state", ["locked_paths", "jira_association_missing", "blocked_status", "external_status_checks"])

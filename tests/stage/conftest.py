@@ -140,8 +140,13 @@ class Bench:
         self.policy = dataclasses.replace(self.policy, models=models)
         self.budget = budget or Budget(5.0, None, 0.8)
         connect = functools.partial(anthropic.Anthropic, api_key="test", base_url=claude.url, max_retries=retries)
+        self.close()
         opened = ClaudeModels(connect, missing="set a key", environ={})
         self.ports = dataclasses.replace(self.ports, models=opened, sandbox=ProcessSandbox(trusted=True))
+
+    def close(self):
+        if self.ports.models:
+            self.ports.models.close()
 
     def left_behind(self):
         return list(self.home.checkouts.glob("*")) if self.home.checkouts.exists() else []
@@ -149,7 +154,9 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path):
-    return Bench(tmp_path)
+    made = Bench(tmp_path)
+    yield made
+    made.close()
 
 
 @pytest.fixture

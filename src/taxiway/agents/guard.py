@@ -13,23 +13,48 @@ __all__ = ["JUDGES", "looks_away", "new_blind_spots", "snapshot"]
 JUDGES: tuple[str, ...] = (
     *PROTECTED,
     # Tests, and what decides which of them run and how.
-    *("test_*.py", "*/test_*.py", "*_test.py", "tests/*", "*/tests/*", "test/*", "*/test/*", "testing/*", "e2e/*", "*/e2e/*"),
+    *(
+        "test_*.py",
+        "*/test_*.py",
+        "*_test.py",
+        "test.py",
+        "*/test.py",
+        "tests.py",
+        "*/tests.py",
+        "tests/*",
+        "*/tests/*",
+        "test/*",
+        "*/test/*",
+        "testing/*",
+        "e2e/*",
+        "*/e2e/*",
+    ),
     *("conftest.py", "*/conftest.py", "pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml", "tox.ini", "noxfile.py"),
     *("sitecustomize.py", "usercustomize.py", "*/sitecustomize.py", "*/usercustomize.py", "*.pth", "*.pyi"),
+    *("sitecustomize/*", "usercustomize/*", "*/sitecustomize/*", "*/usercustomize/*"),
+    # An installed distribution, as Python sees it, whose plugins pytest loads.
+    *("*.dist-info/*", "*.egg-info/*"),
     # Settings of the tools that measure, and of the project as a whole.
-    *("pyproject.toml", "*/pyproject.toml", "setup.cfg", "setup.py", ".coveragerc", ".coveragerc.toml"),
-    *("ruff.toml", ".ruff.toml", "*/ruff.toml", "*/.ruff.toml", "mypy.ini", ".mypy.ini", ".bandit", ".secrets.baseline", ".flake8"),
-    *(".pylintrc", "pylintrc", ".pre-commit-config.yaml", ".style.yapf", ".gitignore", "*/.gitignore"),
+    *("pyproject.toml", "*/pyproject.toml", "setup.cfg", "*/setup.cfg", "setup.py", ".coveragerc", ".coveragerc.toml"),
+    *("ruff.toml", ".ruff.toml", "*/ruff.toml", "*/.ruff.toml", "mypy.ini", "*/mypy.ini", ".mypy.ini", "*/.mypy.ini"),
+    *(".bandit", ".secrets.baseline", ".flake8", ".pylintrc", "pylintrc", "pyrightconfig.json", ".pre-commit-config.yaml", ".style.yapf"),
+    *(".gitignore", "*/.gitignore", ".ignore", "*/.ignore"),
 )
 """Patterns of paths (lower case) that a repair may change only where the pipeline names them."""
 
 _LOOK_AWAY = re.compile(
-    r"#\s*(?:ruff:\s*|flake8:\s*)?noqa|#\s*type:\s*ignore|#\s*mypy:|#\s*pyright:|pragma:\s*no\s*(?:cover|branch)|#\s*nosec|"
-    r"pragma:\s*allowlist|#\s*(?:fmt|yapf|isort):|#\s*pylint:|#\s*ruff:\s*disable|#lizard|"
+    r"#\s*noqa|#\s*(?:ruff|flake8)\s*:|#\s*type:\s*ignore|#\s*mypy:|#\s*pyright:|pragma[:\s]?\s*no\s*(?:cover|branch)|#\s*nosec|"
+    r"pragma:\s*(?:allow|white)list|#\s*(?:fmt|yapf|isort):|#\s*pylint:|#lizard|"
+    # A file in another encoding may hold all of these without showing them.
+    r"\A(?:[^\n]*\n)?[ \t\f]*#[^\n]*?coding[:=][ \t]*(?!utf-?8|ascii|latin|iso-?8859|cp125)\w|"
     r"\bpytest\s*\.\s*(?:skip|xfail|importorskip|exit)\b|\bmark\s*\.\s*(?:skip|skipif|xfail)\b|\bunittest\s*\.\s*skip|\bSkipTest\b|"
-    r"\bno_type_check\b|\bPYTEST_CURRENT_TEST\b|\bTAXIWAY_\w+|sys\s*\.\s*modules\s*\[\s*[\"']pytest",
+    r"\bno_type_check(?:_decorator)?\b|\bPYTEST_(?:CURRENT_TEST|VERSION|ADDOPTS|PLUGINS)\b|(?-i:\bTAXIWAY_\w+|\bCOV(?:ERAGE|_CORE)_[A-Z]+)|"
+    # Whether a runner is loaded or called, or something traces.
+    r"[\"']_?pytest[\"']\s*(?:not\s+)?in\b|\bsys\s*\.\s*(?:modules|argv|orig_argv)\b[^\n]{0,80}pytest|pytest[^\n]{0,80}\bsys\s*\.\s*modules\b|"
+    r"\bmodules\s*\.\s*get\s*\(\s*[\"']_?pytest|\bfind_spec\s*\(\s*[\"']_?pytest|\bgettrace\b|\bsys\s*\.\s*monitoring\b",
     re.IGNORECASE,
 )
+_PYTHON = (".py", ".pyw")
 
 
 def looks_away(text: str) -> int:
@@ -40,8 +65,8 @@ def looks_away(text: str) -> int:
 def snapshot(checkout: Path) -> Mapping[str, int]:
     """Path -> `looks_away`, of the Python files of a checkout."""
     found = {}
-    for path in sorted(checkout.rglob("*.py")):
-        if path.is_file() and not path.is_symlink():
+    for path in sorted(checkout.rglob("*")):
+        if path.suffix.lower() in _PYTHON and path.is_file() and not path.is_symlink():
             found[path.relative_to(checkout).as_posix()] = looks_away(path.read_text(encoding="utf-8", errors="replace"))
     return found
 

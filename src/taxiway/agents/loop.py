@@ -25,6 +25,10 @@ NO_SECRETS = Mask()
 
 Answer = TypeVar("Answer", bound=BaseModel)
 _REMINDER = f"You ended without calling {HAND_IN}. Go on working, or call {HAND_IN} now."
+_ASK_AGAIN = "not done: the answers to your other calls are long enough for now. Read them, and ask again for what you still need"
+_MOST_TOLD = 200_000
+"""Characters of the answers to one message, after which no more of its calls are made: dozens at once would be more than it can read."""
+_THOUGHTS = ("thinking", "redacted_thinking")
 _CACHED = {"cache_control": {"type": "ephemeral"}}
 
 
@@ -85,17 +89,15 @@ def converse(
     reminded = False
     for step in range(1, task.steps + 1):
         stop.check()
-        left_s = min(ends - time.monotonic(), stop.remaining_s())
-        if left_s <= 0:
-            raise BudgetExceeded(f"the model worked for {task.seconds:g} s without an end", hint="give it less to do, or more time")
-        reply = _ask(request, model=model, purse=purse, timeout_s=left_s)
+        reply = _ask(request, model=model, purse=purse, timeout_s=_left_s(task, ends, stop))
         usage += reply.usage
         trace.note(
             "reply",
             {"step": step, "stop_reason": reply.stop_reason, "model": reply.model, "content": reply.content, "usage": vars(reply.usage)},
         )
         _held(reply)
-        messages.append({"role": "assistant", "content": list(reply.content)})
+        if said := _said(reply):
+            messages.append({"role": "assistant", "content": said})
         calls = [block for block in reply.content if block.get("type") == "tool_use"]
         if not calls and reminded:
             raise ModelInvalid(f"the model ended without calling {HAND_IN}, twice", hint="see its last words in the trace")
@@ -109,10 +111,33 @@ def converse(
                     trace.note("tool", {"name": HAND_IN, "input": call["input"], "failed": True, "told": str(error)})
                     results.append(_result(call, mask.text(str(error)), failed=True))
                     continue
-            results.append(_do(call, tools, trace, mask))
-        messages.append({"role": "user", "content": results or [{"type": "text", "text": _REMINDER}]})
+            _left_s(task, ends, stop)
+            full = sum(len(result["content"]) for result in results) > _MOST_TOLD
+            results.append(_result(call, _ASK_AGAIN, failed=True) if full else _do(call, tools, trace, mask))
+        _tell(messages, results or [{"type": "text", "text": _REMINDER}])
         _move_mark(messages)
     raise BudgetExceeded(f"the model took {task.steps} steps without an end", hint="give it less to do, or more steps")
+
+
+def _left_s(task: Task[Any], ends: float, stop: Cancellation) -> float:
+    left_s = min(ends - time.monotonic(), stop.remaining_s())
+    if left_s <= 0:
+        raise BudgetExceeded(f"the model worked for {task.seconds:g} s without an end", hint="give it less to do, or more time")
+    return left_s
+
+
+def _said(reply: Reply) -> list[Mapping[str, Any]]:
+    """What can be sent back of an answer: the API takes no empty text, and no message that is nothing but thoughts."""
+    said = [block for block in reply.content if block.get("type") != "text" or str(block.get("text", "")).strip()]
+    return said if any(block.get("type") not in _THOUGHTS for block in said) else []
+
+
+def _tell(messages: list[dict[str, Any]], content: list[dict[str, Any]]) -> None:
+    """A message of ours, or more of the last one where nothing came in between: some servers want the roles to alternate."""
+    if messages[-1]["role"] == "user":
+        messages[-1]["content"] += content
+    else:
+        messages.append({"role": "user", "content": content})
 
 
 def _handed_in(call: Mapping[str, Any], task: Task[Answer]) -> Answer:

@@ -26,7 +26,8 @@ __all__ = ["LIMITS", "PROTECTED", "Limits", "ToolError", "Tools", "is_protected"
 
 PROTECTED = (
     *(".taxiway.yaml", ".gitmodules", ".gitattributes", "*/.gitattributes"),
-    *(".github/*", ".gitlab-ci.yml", ".circleci/*", "Jenkinsfile"),
+    *(".github/*", ".gitlab-ci.yml", ".gitlab/*", ".gitea/*", ".forgejo/*", ".circleci/*", ".buildkite/*", "Jenkinsfile"),
+    *(".woodpecker*", ".drone.yml", ".travis.yml", "azure-pipelines.yml", "bitbucket-pipelines.yml", "appveyor.yml", ".appveyor.yml"),
 )
 """Patterns of what decides how a project is run and delivered; a model changes it only where the pipeline allows the path."""
 

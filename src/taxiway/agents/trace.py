@@ -85,5 +85,5 @@ def as_page(entries: Iterable[Mapping[str, Any]]) -> str:
         read=cached + sum(u.get("input_tokens", 0) + u.get("cache_write_tokens", 0) for u in usage),
         written=sum(u.get("output_tokens", 0) for u in usage),
         # Each value is escaped where the inner template is rendered.
-        fields=lambda data: markupsafe.Markup(fields.render(data=data)),  # noqa: S704
+        fields=lambda data: markupsafe.Markup(fields.render(data=data if isinstance(data, Mapping) else {"": data})),  # noqa: S704
     )

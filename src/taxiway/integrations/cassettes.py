@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from taxiway.errors import ModelInvalid, OperatorError
 from taxiway.integrations.steady import steady
@@ -41,7 +42,8 @@ class RecordingModel:
         path = self._folder / f"{_key(self.name, request)}.json"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(".part")
+            # Of its own: side by side, two stages may ask the same.
+            part = path.with_suffix(f".{uuid4().hex}.part")
             part.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n", encoding="utf-8")
             part.replace(path)
         except OSError as error:
@@ -67,7 +69,10 @@ class ReplayedModel:
         path = self._folder / f"{_key(self.name, request)}.json"
         if path.is_file():
             reply = _read(path)["reply"]
-            return Reply(tuple(reply["content"]), reply["stop_reason"], reply["model"], Usage(**reply["usage"]), replayed=True)
+            try:
+                return Reply(tuple(reply["content"]), reply["stop_reason"], reply["model"], Usage(**reply["usage"]), replayed=True)
+            except (KeyError, TypeError) as error:
+                raise _no_cassette(path, error) from error
         raise ModelInvalid(
             f"no recorded answer in {self._folder}: {self._difference(request)}", hint="the conversation changed: record it again"
         )
@@ -96,9 +101,13 @@ def _read(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
         if data["format"] != _FORMAT:
             raise OperatorError(f"{path} has format {data['format']}; this Taxiway reads {_FORMAT}", hint="record it again")
+        return {name: data[name] for name in ("asked", "request", "reply")}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OperatorError(f"{path} is no cassette: {error}", hint="remove it, or record again") from error
-    return dict(data)
+        raise _no_cassette(path, error) from error
+
+
+def _no_cassette(path: Path, error: Exception) -> OperatorError:
+    return OperatorError(f"{path} is no cassette: {type(error).__name__}: {error}", hint="remove it, or record again")
 
 
 def _plain(value: Any) -> Any:

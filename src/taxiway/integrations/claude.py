@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +29,9 @@ log = logging.getLogger(__name__)
 _KEY = "ANTHROPIC_API_KEY"
 _URL = "ANTHROPIC_BASE_URL"
 _RETRIES = 4
+_MAY_PASS, _BROKEN = (408, 409, 429), 500
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S, _LEAST_S = 0.5, 8.0, 0.001
+_MOST_TOKENS = 1_000_000_000
 _SHOWN = 300
 
 
@@ -70,6 +75,11 @@ class ClaudeModels:
         """What to configure where there is no model."""
         return self._missing
 
+    def close(self) -> None:
+        """See `ports.Models`."""
+        if client := self.__dict__.pop("_client", None):
+            client.close()
+
     def open(self, name: str, *, fallback: str, effort: str) -> Model | None:
         """See `ports.Models`."""
         if self._replay:
@@ -81,7 +91,8 @@ class ClaudeModels:
 
 
 class ClaudeModel:
-    """Implements `ports.Model`. The SDK itself retries what may pass (429, 529, 5xx, lost connections), waiting as the server says.
+    """Implements `ports.Model`. What may pass (429, 529, 5xx, lost connections) is asked again, waiting as the server says, within the
+    time of the call.
 
     `fallback` is asked where `name` stays unavailable. Sampling parameters are never sent: current models refuse them.
     """
@@ -110,19 +121,58 @@ class ClaudeModel:
         body = {**request, "model": name}
         if self._effort:
             body["output_config"] = {**body.get("output_config", {}), "effort": self._effort}
-        try:
-            message = self._client.with_options(max_retries=self._retries, timeout=timeout_s).messages.create(**body)
-        except anthropic.AnthropicError as error:
-            raise _meaning(error, name) from error
+        ends = time.monotonic() + timeout_s
+        for tried in range(self._retries + 1):
+            try:
+                # The SDK would give each of its own retries all of the time again.
+                client = self._client.with_options(max_retries=0, timeout=max(_LEAST_S, ends - time.monotonic()))
+                return _reply(client.messages.create(**body), name)
+            except anthropic.AnthropicError as error:
+                pause = _pause_s(error, tried)
+                if pause is None or tried == self._retries or time.monotonic() + pause >= ends:
+                    raise _meaning(error, name) from error
+                time.sleep(pause)
+        raise AssertionError("the last try returns or raises")
+
+
+def _pause_s(error: anthropic.AnthropicError, tried: int) -> float | None:
+    """How long to wait before asking again, as the server says; None where another try cannot help, or it says so."""
+    import anthropic  # noqa: PLC0415
+
+    pause: float = min(_FIRST_PAUSE_S * 2**tried, _LONGEST_PAUSE_S)
+    if not isinstance(error, anthropic.APIStatusError):
+        return pause if isinstance(error, anthropic.APIConnectionError) else None
+    headers = error.response.headers
+    if headers.get("x-should-retry") == "false" or not (error.status_code in _MAY_PASS or error.status_code >= _BROKEN):
+        return None
+    with suppress(ValueError):
+        return max(0.0, float(headers.get("retry-after", "")))
+    return pause
+
+
+def _reply(message: anthropic.types.Message, name: str) -> Reply:
+    """The answer as ours. Servers of one's own may leave out or make up anything, and the SDK checks nothing of it."""
+    try:
         usage = message.usage
-        return Reply(
-            content=tuple(_sendable(block.model_dump(mode="json", exclude_none=True)) for block in message.content),
-            stop_reason=message.stop_reason or "",
-            model=message.model,
-            usage=Usage(
-                usage.input_tokens, usage.output_tokens, usage.cache_read_input_tokens or 0, usage.cache_creation_input_tokens or 0
-            ),
-        )
+        counts = (usage.input_tokens, usage.output_tokens, usage.cache_read_input_tokens or 0, usage.cache_creation_input_tokens or 0)
+        if not all(type(count) is int and 0 <= count <= _MOST_TOKENS for count in counts):
+            raise ValueError("it does not say how many tokens it took")
+        content = tuple(_block(block.model_dump(mode="json", exclude_none=True, warnings=False)) for block in message.content)
+        return Reply(content, str(message.stop_reason or ""), str(message.model or name), Usage(*counts))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise _unreadable(name, str(error)) from error
+
+
+def _block(data: dict[str, Any]) -> dict[str, Any]:
+    if data["type"] == "tool_use":
+        data.setdefault("input", {})
+        if not (isinstance(data.get("id"), str) and isinstance(data.get("name"), str)):
+            raise ValueError("a tool is called without its name, or the call has no id")
+    return dict(_sendable(data))
+
+
+def _unreadable(name: str, said: str) -> TaxiwayError:
+    return ModelUnavailable(f"the answer of {name} cannot be read: {said}", hint="is this a server that speaks the Messages API?")
 
 
 def _sendable(value: Any) -> Any:
@@ -164,7 +214,7 @@ def _meaning(error: anthropic.AnthropicError, name: str) -> TaxiwayError:
     if isinstance(error, anthropic.APIStatusError):
         return OperatorError(f"the model's provider refused the request ({error.status_code}): {said}", hint="see your account there")
     if isinstance(error, anthropic.APIError):
-        return ModelUnavailable(f"the answer of {name} cannot be read: {said}", hint="is this a server that speaks the Messages API?")
+        return _unreadable(name, said)
     return OperatorError(f"the model's client is not set up: {said}", hint=f"set {_KEY}, or the connection that the policy names")
 
 

@@ -80,7 +80,8 @@ class ScriptedClaude:
             client = anthropic.Anthropic(base_url=claude.url, api_key="test")
 
     `requests` holds every request's JSON in the order of arrival, failed ones too. A request that the script has no answer for gets
-    status 500 and `error` says so, so that a test can assert that it is "". Token counts are bytes / 4: good for comparing, not for
+    status 500 and `error` says so, so that a test can assert that it is "". Messages and texts that are empty are refused, as the API
+    does. Token counts are bytes / 4: good for comparing, not for
     prices. What stands before a `cache_control` mark counts as written to the cache the first time and as read afterwards.
     """
 
@@ -218,6 +219,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(404, _error(404, f"no such path: {self.path}"))
             return
         request = json.loads(body)
+        if fault := _fault(request):
+            self._json(400, _error(400, fault))
+            return
         answer = claude.answer(request)
         if isinstance(answer, Hang):
             claude.wait(answer.seconds)
@@ -251,6 +255,20 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         """Nothing: a test's output is the test's own."""
+
+
+def _fault(request: Mapping[str, Any]) -> str:
+    """What the API does not take of a conversation, in its words; "" where it takes it."""
+    messages = request.get("messages") or []
+    system = request.get("system") or []
+    texts = [] if isinstance(system, str) else list(system)
+    for index, message in enumerate(messages):
+        if not message["content"] and (index < len(messages) - 1 or message["role"] != "assistant"):
+            return f"messages.{index}: all messages must have non-empty content except for the optional final assistant message"
+        texts += [] if isinstance(message["content"], str) else message["content"]
+    if any(block.get("type") == "text" and not block["text"].strip() for block in texts):
+        return "messages: text content blocks must contain non-whitespace text"
+    return ""
 
 
 def _error(status: int, message: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from taxiway.records import Result, Verdict
 __all__ = ["body", "message", "status"]
 
 _LONGEST = 300
+_DECIDED = 20
 
 
 def body(task: Task, tried: Merge, verdicts: tuple[Verdict, ...]) -> str:
@@ -60,10 +61,13 @@ def _table(heading: str, columns: tuple[str, ...], rows: Iterator[tuple[str, ...
 
 
 def _decided(task: Task, tried: Merge) -> str:
+    shown, rest = tried.decided[:_DECIDED], len(tried.decided) - _DECIDED
     if task.conflicts == "ask_model":
-        rows = ((h.path, str(h.line), h.reason) for h in tried.decided)
-        return _table("Conflicts decided by a model", ("file", "line", "confidence and reason"), rows)
-    return _table(f"Conflicts decided for {task.conflicts}", ("file", "line"), ((h.path, str(h.line)) for h in tried.decided))
+        rows = ((h.path, str(h.line), h.reason) for h in shown)
+        table = _table("Conflicts decided by a model", ("file", "line", "confidence and reason"), rows)
+    else:
+        table = _table(f"Conflicts decided for {task.conflicts}", ("file", "line"), ((h.path, str(h.line)) for h in shown))
+    return f"{table}\n\nand {rest} more, in the stage's decided.md" if rest > 0 else table
 
 
 def _trailers(task: Task) -> str:

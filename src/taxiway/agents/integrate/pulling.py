@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from taxiway.agents.integrate import describe
 from taxiway.agents.integrate.task import MOST_ROUNDS, Task
@@ -12,6 +14,8 @@ from taxiway.ports import Change, Forge, Lease, Merge, PullRequest, Readiness
 from taxiway.records import Result, Verdict
 
 __all__ = ["pull_request"]
+
+Answer = TypeVar("Answer")
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _GROWTH = 0.5, 60.0, 1.5
 _MOST_FAULTS = 5
@@ -47,7 +51,7 @@ class _PullRequest:
 
     def run(self) -> Result:
         """Every round under the lease on the pull request; the branch itself is held only for the merge, so that others go on."""
-        self.forge.check(self.task.strategy)
+        self._asked(lambda: self.forge.check(self.task.strategy))
         with self.task.lease(f"pull:{self.task.ports.workspace.url}:{self.branch}") as lease:
             for _ in range(MOST_ROUNDS):
                 self.stage.stop.check()
@@ -61,7 +65,7 @@ class _PullRequest:
 
     def _round(self, lease: Lease) -> Result | None:
         """One merge measured, offered and merged; None where the branch moved before the end."""
-        pull = self.forge.find(self.branch, self.task.into)
+        pull = self._asked(lambda: self.forge.find(self.branch, self.task.into))
         if pull and pull.state == "merged":
             if self._is_this(pull):
                 return self._merged_before(pull, lease)
@@ -69,7 +73,7 @@ class _PullRequest:
         tried = self.task.merge()
         if not tried.base:
             raise StageError(f"there is no branch {self.task.into} to merge into", hint="make it, or use `mode: push`")
-        if pull and pull.state == "closed":
+        if pull and pull.state == "closed" and not tried.up_to_date:
             raise _closed(pull)
         verdicts = self._measure(tried, pull)
         if tried.up_to_date:
@@ -79,7 +83,8 @@ class _PullRequest:
         self.workspace.offer(offered, into=self.task.into, measured=tried.commit, lease=lease)
         pull = self._opened(pull, tried, verdicts, lease)
         self._act(lease)
-        self.forge.set_status(offered, passed=True, text=describe.status(self.task, tried, self._own(verdicts)))
+        status = describe.status(self.task, tried, self._own(verdicts))
+        self._asked(lambda: self.forge.set_status(offered, passed=True, text=status))
         merged = self._through(pull.number, offered, tried, lease)
         return self._finish(merged, tried, verdicts, lease) if merged else None
 
@@ -89,6 +94,21 @@ class _PullRequest:
         """Called right before every step that changes the world."""
         self.stage.stop.check()
         lease.check()
+
+    def _asked(self, ask: Callable[[], Answer]) -> Answer:
+        """What the forge answers, once it wants to be asked: what it put off it has not done."""
+        while True:
+            try:
+                return ask()
+            except TransientError as error:
+                self._come_back(error, self.stage.stop.remaining_s() * _SHARE)
+
+    def _come_back(self, error: TransientError, left_s: float) -> None:
+        """Wait for as long as the forge asks for; raise the error where it says no time, or one that is longer than there is left."""
+        if not 0 < error.after_s < left_s:
+            raise error
+        self.stage.log.warning("%s: asking again in %.0f s", error.problem, error.after_s)
+        self.stage.stop.wait(error.after_s)
 
     def _is_this(self, pull: PullRequest) -> bool:
         """Whether a merged pull request offered the commit of this stage, as it is or merged by us."""
@@ -119,10 +139,11 @@ class _PullRequest:
         text = describe.body(self.task, tried, self._own(verdicts))
         self._act(lease)
         if pull is None:
-            pull = self.forge.open(self.branch, self.task.into, title=self.task.title, body=text)
+            pull = self._asked(lambda: self.forge.open(self.branch, self.task.into, title=self.task.title, body=text))
             self.stage.log.info("pull request %d: %s", pull.number, pull.url)
         elif tried.commit not in pull.body:  # whatever people wrote into it stays while it speaks of this merge
-            self.forge.describe(pull.number, title=self.task.title, body=text)
+            number = pull.number
+            self._asked(lambda: self.forge.describe(number, title=self.task.title, body=text))
         return pull
 
     def _own(self, verdicts: tuple[Verdict, ...]) -> tuple[Verdict, ...]:
@@ -144,6 +165,9 @@ class _PullRequest:
                 lacks = self._lacks(pull, offered, tried)
                 faults = 0
             except TransientError as error:
+                if error.after_s:
+                    self._come_back(error, self._ends - time.monotonic())
+                    continue
                 faults += 1
                 if faults > _MOST_FAULTS or time.monotonic() >= self._ends:
                     raise
@@ -204,7 +228,13 @@ class _PullRequest:
         left = _MOST_REFUSALS
         while (pull := self._wait(number, offered, tried)) and pull.state != "merged":
             left -= 1
-            pull = self._merge(pull, offered, tried, lease, last=not left)
+            try:
+                pull = self._merge(pull, offered, tried, lease, last=not left)
+            except TransientError as error:
+                # Not under the lease on the branch: others may go on meanwhile.
+                self._come_back(error, self._ends - time.monotonic())
+                left += 1
+                continue
             if pull is None or pull.state == "merged":
                 break
         return pull
@@ -243,7 +273,7 @@ class _PullRequest:
     def _until_merged(self, number: int) -> PullRequest:
         """A forge may say yes and merge a little later."""
         ends = time.monotonic() + _MERGING_S
-        while (pull := self.forge.read(number)).state != "merged":
+        while (pull := self._asked(lambda: self.forge.read(number))).state != "merged":
             if time.monotonic() >= ends:
                 raise TransientError(f"{self.forge.name} took pull request {number} and has not merged it", hint="the next try looks again")
             self.stage.stop.wait(_FIRST_PAUSE_S)
@@ -276,10 +306,11 @@ class _PullRequest:
     def _nothing_to_do(self, tried: Merge, verdicts: tuple[Verdict, ...], pull: PullRequest | None, lease: Lease) -> Result:
         """The target holds the change without it."""
         self.task.settle_earlier("done", lease, commit=tried.commit)
-        if pull:
+        if pull and pull.state == "open":
+            number = pull.number
             self._act(lease)
-            self.forge.comment(pull.number, f"{self.task.into} holds the change already ({tried.commit}).")
-            self.forge.close(pull.number)
+            self._asked(lambda: self.forge.comment(number, f"{self.task.into} holds the change already ({tried.commit})."))
+            self._asked(lambda: self.forge.close(number))
         return self.task.result(tried, verdicts)
 
     def _require_landed(self, pull: PullRequest) -> None:

@@ -30,6 +30,7 @@ _READ_S = 30.0
 _CONNECT_S = 10.0
 _SIDE_BY_SIDE = 20
 _REDIRECT = frozenset({301, 302, 303, 307, 308})
+_EMBEDS = tuple(ipaddress.IPv6Network(prefix) for prefix in ("::/96", "64:ff9b::/96", "64:ff9b:1::/48"))
 
 
 class Refused(Exception):
@@ -68,7 +69,7 @@ class Upstream:
             self._check(place, url)
             async with self._session(place.source).request(
                 method,
-                URL(url, encoded=True),
+                _address(url),
                 headers={**headers, **_authorization(place, url)},
                 allow_redirects=False,
                 proxy=self._proxy(url),
@@ -93,10 +94,12 @@ class Upstream:
         if origin[0] == "http" and place.source.url.startswith("https:"):
             raise Refused("it leads from https to http")
         if origin != place.source.origin:
-            # Names are looked at when they are resolved. Addresses are not resolved.
+            # Names are looked at when they are resolved. Addresses are not resolved, nor is what a proxy is asked for.
             try:
                 literal = ipaddress.ip_address(origin[1])
             except ValueError:
+                if _is_no_name(origin[1]):
+                    raise Refused("it leads to what is no address of a server") from None
                 return
             if not _allowed(str(literal), private=_is_private(place.source)):
                 raise Refused(f"it leads to {origin[1]}")
@@ -145,12 +148,36 @@ class _Resolver(AbstractResolver):
         await self._names.close()
 
 
+def _address(url: str) -> URL:
+    try:
+        made = URL(url, encoded=True)
+        made.host  # noqa: B018 - whether it can be encoded shows only here
+    except ValueError as error:
+        raise Refused("it leads to what is no address of a server") from error
+    return made
+
+
+def _is_no_name(host: str) -> bool:
+    """Whether a host is this machine's own name, or an IPv4 address as sockets read them too: 127.1, 0x7f.1, 2130706433."""
+    last = host.removesuffix(".").rpartition(".")[2]
+    return ":" in host or not host.isascii() or last == "localhost" or last.isdigit() or last.startswith("0x")
+
+
 def _allowed(address: str, *, private: bool) -> bool:
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    ip = (ip.ipv4_mapped or ip) if isinstance(ip, ipaddress.IPv6Address) else ip
+    ip: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(address.partition("%")[0])
+    ip = _within(ip) if isinstance(ip, ipaddress.IPv6Address) else ip
     if ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_unspecified:
         return False
     return ip.is_global or (private and ip.is_private)
+
+
+def _within(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The IPv4 address that one of IPv6 stands for: mapped, compatible, by 6to4, or behind a NAT64."""
+    embedded = ip.ipv4_mapped or ip.sixtofour
+    if embedded is None and any(ip in network for network in _EMBEDS):
+        embedded = ipaddress.IPv4Address(ip.packed[-4:])
+    # The first two of these are :: and ::1.
+    return ip if embedded is None or int(ip) <= 1 else embedded
 
 
 def _is_private(source: Source) -> bool:

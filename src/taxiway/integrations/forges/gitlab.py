@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from taxiway.ports import PullRequest, Readiness, Strategy
 
 if TYPE_CHECKING:
     import gitlab
+    import requests
 
 __all__ = ["GitLabForge"]
 
@@ -32,6 +33,11 @@ _WAITING = {
     "status_checks_must_pass": "status checks",
     "unchecked": "GitLab to find out whether it merges",
 }
+_PIPELINES = {
+    "": "a pipeline, of which there is none",
+    "manual": "its pipeline, which waits for somebody to start a job",
+    "skipped": "a pipeline that is not skipped",
+}
 _BAD_PIPELINE = ("failed", "canceled")
 
 
@@ -43,6 +49,7 @@ class GitLabForge:
     def __init__(self, *, api: str, project: str, token: str) -> None:
         self._api, self._project, self._token = api, project, token
         self._path = f"/projects/{quote(project, safe='')}"
+        self._headers: Mapping[str, str] = {}
 
     def check(self, strategy: Strategy) -> None:
         """Raise where the token cannot merge, or the project does not merge by this strategy."""
@@ -94,7 +101,9 @@ class GitLabForge:
             return Readiness(refused=("a reviewer asked for changes",))
         if state == "ci_must_pass":
             status = (facts.get("head_pipeline") or {}).get("status")
-            return Readiness(failed=self._failed(pull.head)) if status in _BAD_PIPELINE else Readiness(waiting=("its pipeline",))
+            if status in _BAD_PIPELINE:
+                return Readiness(failed=self._failed(pull.head))
+            return Readiness(waiting=(_PIPELINES.get(status or "", "its pipeline"),))
         if state in ("conflict", "broken_status"):
             return Readiness(conflicts=True)
         if state in ("mergeable", "draft_status"):
@@ -135,7 +144,13 @@ class GitLabForge:
         if not self._token:
             raise ask_for_token(self.name, self._project)
         # As a bearer: unlike a PRIVATE-TOKEN, that header does not follow a redirect to another host.
-        return gitlab.Gitlab(self._api, oauth_token=self._token, timeout=TIMEOUT_S, user_agent="taxiway", per_page=100)
+        client = gitlab.Gitlab(self._api, oauth_token=self._token, timeout=TIMEOUT_S, user_agent="taxiway", per_page=100)
+        # The client's errors have no headers, which say when it may be asked again.
+        client.session.hooks["response"].append(self._heard)
+        return client
+
+    def _heard(self, response: requests.Response, **_: Any) -> None:
+        self._headers = response.headers
 
     @contextmanager
     def _speaking(self) -> Iterator[None]:
@@ -148,7 +163,7 @@ class GitLabForge:
         except GitlabError as error:
             if not error.response_code:
                 raise unreachable(self.name, self._api, error) from error
-            raise refusal(self.name, self._project, error.response_code, str(error.error_message)) from error
+            raise refusal(self.name, self._project, error.response_code, str(error.error_message), self._headers) from error
         except (requests.RequestException, KeyError, TypeError, ValueError) as error:
             raise unreachable(self.name, self._api, error) from error
 
