@@ -372,9 +372,11 @@ class Workspace(Protocol):
         trailers: Mapping[str, str],
         favor: Favor = "fail",
         resolve: Resolve | None = None,
+        costs: Callable[[], Mapping[str, str]] = dict,
     ) -> Merge:
         """Try a merge with no work tree and move no branch. What `favor` cannot decide (a file that one side deleted) stays a conflict.
-        With `resolve` that is asked, where all that does not merge are lines of text files."""
+        With `resolve` that is asked, where all that does not merge are lines of text files; `costs` are trailers that are known
+        only afterwards."""
 
     def push(self, commit: str, *, branch: str, expected: str, lease: Lease) -> None:
         """Move a branch from `expected` to `commit`, once; raise TransientError if it moved meanwhile,

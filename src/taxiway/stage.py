@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -213,7 +214,8 @@ class _Attempt:
                 if self.on and self.stage.effect != "undoes":
                     self.ports.workspace.checkout(self.on, checkout)
                 attempt = self._attempt(self.stage, self.on, checkout, reports)
-                attempt = replace(attempt, verify=lambda other: self._verify(other, reports), evidence=tries.evidence())
+                verify = functools.partial(self._verify, reports=reports)
+                attempt = replace(attempt, verify=verify, evidence=tries.evidence(), costs=self._cost_trailers)
                 attempt = self._with_mind(attempt)
                 result = self._measure_and_judge(attempt, lease)
             except BaseException as error:

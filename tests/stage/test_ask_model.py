@@ -125,6 +125,10 @@ def test_a_hunk_that_the_model_is_sure_of_is_merged_and_measured(clash, strategy
     assert "confidence 0.93: Both the new rate" in clash.report("decided.md")
     assert json.loads(clash.report("proposals.json"))["hunks"][0]["taken"] is True
     assert result.cost.calls == 1
+    said = clash.bench.workspace._git("log", "-1", "--format=%B", result.commit).text
+    assert "Taxiway-Model: m\n" in said
+    assert f"Taxiway-Cost: {result.cost.usd:.6f} USD" in said
+    assert "calls=1" in said
 
 
 def test_the_model_sees_both_sides_the_base_what_is_around_and_what_the_commits_say(one):

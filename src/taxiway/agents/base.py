@@ -52,6 +52,7 @@ class StageAttempt:
     Files left in `reports` become artifacts of the attempt. `results` are those of the stages before.
     `verify(commit)` measures the gates that merging or deploying requires again, on another commit, and
     raises GateFailed if one does not pass. `evidence` is what the last failed attempt left ({} on the first).
+    `costs()` are the trailers that say what models did for the stage so far; a writing agent's commit gets them by itself.
     `covers` are, for what runs after a failure, the stages that it undoes or explains. `mind` is the model that the policy
     gives this stage; without one `no_mind` says what to configure.
     """
@@ -68,6 +69,7 @@ class StageAttempt:
     log: logging.Logger
     verify: Callable[[str], tuple[Verdict, ...]]
     trailers: Mapping[str, str] = field(default_factory=dict)
+    costs: Callable[[], Mapping[str, str]] = dict
     covers: tuple[str, ...] = ()
     evidence: Mapping[str, Any] = field(default_factory=dict)
     mind: Mind | None = None

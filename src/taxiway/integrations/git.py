@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -171,10 +171,11 @@ class GitWorkspace:
         trailers: Mapping[str, str],
         favor: Favor = "fail",
         resolve: Resolve | None = None,
+        costs: Callable[[], Mapping[str, str]] = dict,
     ) -> Merge:
         """Try a merge with no work tree and move no branch."""
         self._fetched(commit)
-        how = How(message, trailers, favor, resolve)
+        how = How(message, trailers, favor, resolve, costs)
         return merge(self._git, commit, base=self.head(into), into=into, strategy=strategy, how=how)
 
     def push(self, commit: str, *, branch: str, expected: str, lease: Lease) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from taxiway.errors import InputError, MergeConflict, ProjectError
@@ -40,12 +40,14 @@ class _Message:
 
 @dataclass(frozen=True)
 class How:
-    """What the commit says, and who decides a hunk that both sides changed: nobody, one side, or `resolve`."""
+    """What the commit says, and who decides a hunk that both sides changed: nobody, one side, or `resolve`. `costs` are the trailers
+    that are known once that was asked."""
 
     message: str
     trailers: Mapping[str, str]
     favor: Favor = "fail"
     resolve: Resolve | None = None
+    costs: Callable[[], Mapping[str, str]] = dict
 
 
 def format_message(git: Git, message: str, trailers: Mapping[str, str]) -> str:
@@ -148,13 +150,13 @@ def _copy(git: Git, picked: str, tree: str, parent: str, how: How | None) -> str
     name, email, date, message = git("log", "-1", "--format=%an%x00%ae%x00%ad%x00%B", "--date=raw", picked, "--").text.split("\0", 3)
     author = {"GIT_AUTHOR_NAME": name or "unknown", "GIT_AUTHOR_EMAIL": email, "GIT_AUTHOR_DATE": date}
     if how:
-        message = format_message(git, message, how.trailers)
+        message = format_message(git, message, {**how.trailers, **how.costs()})
     given = message.encode("utf-8", "surrogateescape")
     return git("commit-tree", tree, "-p", parent, stdin=given, env=author).text
 
 
 def _make(git: Git, tree: str, parents: tuple[str, ...], how: How) -> str:
-    text = format_message(git, how.message, how.trailers)
+    text = format_message(git, how.message, {**how.trailers, **how.costs()})
     return git("commit-tree", tree, *(word for parent in parents for word in ("-p", parent)), stdin=text.encode()).text
 
 

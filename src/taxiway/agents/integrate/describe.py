@@ -71,7 +71,8 @@ def _decided(task: Task, tried: Merge) -> str:
 
 
 def _trailers(task: Task) -> str:
-    return "\n".join(f"{name}: {value}" for name, value in {**task.stage.trailers, SOURCE_TRAILER: task.stage.commit}.items())
+    found = {**task.stage.trailers, SOURCE_TRAILER: task.stage.commit, **task.stage.costs()}
+    return "\n".join(f"{name}: {value}" for name, value in found.items())
 
 
 def _code(text: str) -> str:

@@ -61,6 +61,7 @@ class Task:
             trailers=self.stage.trailers,
             favor="fail" if self.conflicts == "ask_model" else self.conflicts,
             resolve=self.asking.resolve if self.asking else None,
+            costs=self.stage.costs,
         )
 
     def verify(self, tried: Merge) -> tuple[Verdict, ...]:
