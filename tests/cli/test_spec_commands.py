@@ -203,7 +203,6 @@ ASKING = "policy: default\nmodels: {model: claude-opus-4-6, agents: {repair: {mo
     ("policy", "says"),
     [
         ("policy: default\n", "none: the policy names no model for it, and the gates fail at once"),
-        ("policy: default\nmodels: {model: claude-opus-4-6, agents: {repair: {model: none}}}\n", "none: the policy names no model for it"),
         (
             "policy: default\nmodels: {model: claude-opus-4-6, agents: {repair: {model: claude-sonnet-4-6}}}\n",
             "up to 1 by claude-sonnet-4-6, each",

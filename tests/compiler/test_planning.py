@@ -212,6 +212,7 @@ def test_graph():
 
 MODEL = "models: {model: claude-sonnet-5-5}\n"
 REPAIRED = "v: {agent: validate, repair: {attempts: 1}}"
+BUILT = "s: {agent: scaffold, with: {name: greeter, requirements: A page.}}"
 
 
 @pytest.mark.parametrize(
@@ -219,14 +220,14 @@ REPAIRED = "v: {agent: validate, repair: {attempts: 1}}"
     [
         (REPAIRED, MODEL, True),
         (REPAIRED, "", False),
-        (REPAIRED, "models: {model: none}\n", False),
-        (REPAIRED, "models: {model: claude-sonnet-5-5, agents: {repair: {model: none}}}\n", False),
+        (BUILT, "models: {model: none}\n", False),
+        (BUILT, "models: {model: claude-sonnet-5-5, agents: {scaffold: {model: none}}}\n", False),
         (REPAIRED, "models: {model: none, agents: {repair: {model: claude-sonnet-5-5}}}\n", True),
         (CHAIN, MODEL, False),
         ("i: {agent: integrate, with: {conflicts: ours}}", MODEL, False),
         ("i: {agent: integrate, with: {conflicts: '{{ params.how }}'}}", MODEL, True),
     ],
-    ids=["repair", "no policy", "no model", "none for repair", "one for repair alone", "no thinking", "a side wins", "who knows"],
+    ids=["repair", "no policy", "no model", "none for it", "one for repair alone", "no thinking", "a side wins", "who knows"],
 )
 def test_code_that_a_model_may_write_is_not_trusted(stages, policy, written):
     more = "params: {how: {type: string, default: fail}}\n"

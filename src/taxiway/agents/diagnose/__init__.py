@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from taxiway.agents.base import Agent, AgentInput, Metric, StageAttempt
+from taxiway.agents.base import Agent, AgentInput, Metric, ModelUse, StageAttempt
 from taxiway.ports import Ports
 from taxiway.records import Result
 
@@ -62,4 +62,5 @@ AGENT = Agent(
     },
     effect="explains",
     asks="the cause of a failure",
+    uses_model=lambda _: ModelUse("this stage will fail", fails=True),
 )

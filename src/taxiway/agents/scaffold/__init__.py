@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from taxiway.agents.base import Agent, AgentInput, StageAttempt
+from taxiway.agents.base import Agent, AgentInput, ModelUse, StageAttempt
 from taxiway.agents.mind import required
 from taxiway.errors import OperatorError
 from taxiway.ports import Ports
@@ -144,6 +145,12 @@ def _place(inputs: ScaffoldInput, stage: StageAttempt) -> tuple[int, int]:
     return len(added), len(files)
 
 
+def _uses_model(given: Mapping[str, Any]) -> ModelUse | None:
+    if given.get("template") == NO_TEMPLATE:
+        return ModelUse("this stage will fail", fails=True)
+    return ModelUse("template alone (degraded)") if given.get("requirements") else None
+
+
 AGENT = Agent(
     name="scaffold",
     summary="Makes a project from a template, or takes the one that is there; a model builds what is required, with tests that show it.",
@@ -153,6 +160,7 @@ AGENT = Agent(
     touches="adds the template's files, and what a model writes for the requirements, to the run's branch",
     outputs=("name", "files", "added", "degraded", "requirements", "covered"),
     asks="code and tests for `requirements` or a `bug`",
+    uses_model=_uses_model,
     thinks=lambda given: bool(given.get("requirements") or given.get("bug")),
     version="2",
 )

@@ -1,0 +1,54 @@
+"""Bytes of a policy file to a checked Policy, or a SpecError with everything that is wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+from taxiway.agents.base import Agent
+from taxiway.spec import stages
+from taxiway.spec.models import Policy, PolicySpec
+from taxiway.spec.reading import validate
+from taxiway.spec.source import Node, Report, did_you_mean, parse, show
+from taxiway.spec.thinking import REPAIR, check_thinks
+from taxiway.spec.values import Threshold, read_gate
+
+__all__ = ["find_agent", "load_policy"]
+
+
+def load_policy(content: bytes, path: str, agents: Mapping[str, Agent]) -> Policy:
+    """The policy in `content`; raise SpecError with every problem of the file."""
+    source = parse(content, path)
+    root, report = source.root, source.report
+    spec = validate(PolicySpec, root, report, kind="policy", needed={"policy": "x"})
+    gates: dict[str, tuple[Threshold, ...]] = {}
+    for name, raw in spec.gates.items():
+        agent = find_agent(name, root.find(["gates", name], key=True), agents, report)
+        node = root.find(["gates", name])
+        found = stages.read_gates(raw, node, report)
+        gates[name] = tuple(gate for gate, _ in found)
+        if agent:
+            stages.check_metrics(found, agent, report)
+            stages.check_floor(found, agent, None, report)
+    for index, waiver in enumerate(spec.waivers):
+        node = root.find(["waivers", index])
+        agent = find_agent(waiver.agent, node.find(["agent"]), agents, report)
+        floor = [*gates.get(waiver.agent, ()), *(read_gate(g) for g in agent.default_gates())] if agent else []
+        if agent and not any(gate.metric == waiver.metric for gate in floor):
+            hint = did_you_mean(waiver.metric, {g.metric for g in floor}, otherwise="only default gates and the policy's own can be waived")
+            report.add(node.find(["metric"]), f"there is no gate on {show(waiver.metric)} to waive", rule="unknown-metric", hint=hint)
+    for name in spec.models.agents if spec.models else ():
+        at = root.find(["models", "agents", name], key=True)
+        if name != REPAIR and (agent := find_agent(name, at, agents, report)):
+            check_thinks(agent, at, agents, report)
+    report.raise_if_any()
+    lines = tuple(root.find(["waivers", index]).line for index in range(len(spec.waivers)))
+    return Policy(spec, path, hashlib.sha256(content).hexdigest(), gates, lines)
+
+
+def find_agent(name: str, at: Node, agents: Mapping[str, Agent], report: Report) -> Agent | None:
+    """The agent of that name; None, and reported at `at`, where none is installed."""
+    if name not in agents:
+        hint = did_you_mean(name, agents) or "install the package that brings it"
+        report.add(at, f"unknown agent {show(name)}", rule="unknown-agent", hint=hint)
+    return agents.get(name)
