@@ -15,13 +15,14 @@ import typer
 from taxiway.agents import registry
 from taxiway.cli.complete import pipelines
 from taxiway.cli.ends import USAGE
-from taxiway.compiler import Plan, compile_file
+from taxiway.cli.filled import defaults_of, fill, filled
 from taxiway.compiler import check as checking
+from taxiway.compiler import compile_file
 from taxiway.compiler.schema import schema_text
 from taxiway.compiler.show import as_mermaid
 from taxiway.compiler.show import as_text as plan_text
 from taxiway.errors import InputError
-from taxiway.render import decide, render
+from taxiway.render import decide
 from taxiway.spec import formats
 
 __all__ = ["register"]
@@ -75,24 +76,26 @@ def plan(
     how: Annotated[PlanFormat, typer.Option("--format", help="text, json or mermaid.")] = PlanFormat.text,
 ) -> None:
     """Show what a run would do: order, settings, edges, gates and what each stage will touch."""
+    from taxiway.cli.models import lines, way_to  # noqa: PLC0415
     from taxiway.cli.params import read_params  # noqa: PLC0415
 
     try:
         path = _pipeline_file(pipeline)
-        found = compile_file(path, registry())
+        known = registry()
+        found = compile_file(path, known)
         # A param that was not given has its default, or no value yet.
-        values = _defaults(found) | read_params(param or [], found.params, all_needed=False)
+        values = defaults_of(found) | read_params(param or [], found.params, all_needed=False)
     except InputError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(USAGE) from error
-    found = replace(found, stages=tuple(replace(s, touches=str(_fill(s.touches, values))) for s in found.stages))
-    if how is PlanFormat.json:
-        typer.echo(json.dumps(json.loads(found.to_json()), indent=2))
-    elif how is PlanFormat.mermaid:
-        typer.echo(as_mermaid(found))
-    else:
-        shown = (replace(s, inputs=_fill(s.inputs, values), when=_decided(s.when, values)) for s in found.stages)
-        typer.echo(plan_text(replace(found, stages=tuple(shown)), values))
+    if how is PlanFormat.text:
+        shown = filled(found, values)
+        shown = replace(shown, stages=tuple(replace(s, when=_decided(s.when, values)) for s in shown.stages))
+        way = way_to(found.policy.models.connection if found.policy.models else "", os.environ)
+        typer.echo(plan_text(shown, values, lines(shown, known, way)))
+        return
+    found = replace(found, stages=tuple(replace(s, touches=str(fill(s.touches, values))) for s in found.stages))
+    typer.echo(as_mermaid(found) if how is PlanFormat.mermaid else json.dumps(json.loads(found.to_json()), indent=2))
 
 
 def _pipeline_file(name: str) -> Path:
@@ -109,10 +112,6 @@ def _pipeline_file(name: str) -> Path:
     if is_policy(path):
         raise InputError(f"{name} is a policy: it has no plan of its own", hint=f"`taxiway check {name}` checks it; plan a pipeline on it")
     return path
-
-
-def _defaults(found: Plan) -> dict[str, Any]:
-    return {name: schema["default"] for name, schema in found.params.items() if "default" in schema}
 
 
 def schema(
@@ -137,18 +136,6 @@ def schema(
 
 def _today() -> date:
     return datetime.now(UTC).date()
-
-
-def _fill(value: Any, values: dict[str, Any]) -> Any:
-    """With the params in it, each template for itself: one that names results of stages stays as it is."""
-    if isinstance(value, dict):
-        return {key: _fill(item, values) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_fill(item, values) for item in value]
-    try:
-        return render(value, {"params": values})
-    except InputError:
-        return value
 
 
 def _decided(when: str, values: dict[str, Any]) -> str:

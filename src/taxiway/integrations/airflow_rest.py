@@ -251,6 +251,10 @@ class AirflowClient:
         with _understood("pools"):
             return {pool: task for pool, task in named.items() if pool not in {p["name"] for p in pools}}
 
+    def has_connection(self, name: str) -> bool:
+        """Whether its database has that connection; those of variables and secrets backends are not seen."""
+        return self._maybe(f"/connections/{_q(name)}") is not None
+
     def page(self, run: Run) -> str:
         """The run in the web UI."""
         return f"{self.url}/dags/{_q(run.dag)}/runs/{_q(run.id)}"

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from taxiway.agents.base import Agent
+from taxiway.agents.base import Agent, ModelUse
 from taxiway.spec.models import ModelsSpec, Policy, StageSpec
 from taxiway.spec.source import Node, Report, show
 
-__all__ = ["NONE", "REPAIR", "check_asked", "check_thinks", "chosen"]
+__all__ = ["NONE", "REPAIR", "UNREPAIRED", "check_asked", "check_thinks", "chosen"]
 
 NONE = "none"
 REPAIR = "repair"
 """What stands for repairs among the agents of `models:`."""
+UNREPAIRED = ModelUse("nothing will be repaired", idle=True)
+"""What comes of `repair` without a model."""
 
 
 def chosen(models: ModelsSpec, name: str) -> str:
@@ -54,4 +56,4 @@ def _asking(stage: StageSpec, agent: Agent | None, node: Node) -> Iterator[tuple
     if agent and use and (use.fails or use.idle):
         yield agent.name, node.find(["agent"]), use.without, "remove the stage" if use.fails else "do not ask one in `with`"
     if stage.repair:
-        yield REPAIR, node.find(["repair"], key=True), "nothing will be repaired", "remove `repair`"
+        yield REPAIR, node.find(["repair"], key=True), UNREPAIRED.without, "remove `repair`"
