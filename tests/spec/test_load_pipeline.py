@@ -339,6 +339,11 @@ STAGES = {
         "name",
     ),
     "nothing to build": (stages("s: {agent: scaffold, with: {template: none}}"), [(3, 30, "missing-key")], "requirements"),
+    "a bug and requirements": (
+        stages("s: {agent: scaffold, with: {template: none, bug: x, requirements: y}}"),
+        [(3, 69, "idle-input")],
+        "`requirements` beside `bug`",
+    ),
     "a bug of a new project": (stages("s: {agent: scaffold, with: {name: aa, bug: x}}"), [(3, 46, "idle-input")], "new project"),
     "bad input": (stages("s: {agent: scaffold, with: {name: Bad Name}}"), [(3, 37, "bad-value")], "Bad Name"),
     "an input of another mode": (
@@ -580,6 +585,12 @@ def test_the_forge_of_a_repository(entry, place):
 def test_a_mode_that_a_run_decides_takes_the_inputs_of_both():
     text = "params: {m: {type: string}}\n" + stages("i: {agent: integrate, with: {mode: '{{ params.m }}', wait: 5m}}").removeprefix(HEAD)
     assert problems(HEAD + text) == []
+
+
+def test_a_bug_or_requirements_as_a_run_decides():
+    given = "{template: none, bug: '{{ params.bug }}', requirements: '{{ params.wish }}'}"
+    params = "params: {bug: {type: string, default: ''}, wish: {type: string}}\n"
+    load_pipeline((f"pipeline: p\n{params}stages:\n  s: {{agent: scaffold, with: {given}}}\n").encode(), "p.yaml", AGENTS, {})
 
 
 def test_what_looks_like_a_key_is_not_repeated():

@@ -81,7 +81,12 @@ class ScaffoldInput(AgentInput):
     @field_validator("requirements")
     @classmethod
     def _asked(cls, text: str, info: ValidationInfo) -> str:
-        if info.data.get("template") == NO_TEMPLATE and not text.strip() and not info.data.get("bug", "?").strip():
+        bug = info.data.get("bug", "?").strip()
+        # A template may turn out to be nothing.
+        if text.strip() and bug.strip("?") and "{{" not in bug:
+            hint = "leave one of the two out; what else is to be built is a stage of its own"
+            raise _refuse("idle-input", "`requirements` beside `bug`: a stage fixes a bug, or builds what is required", hint)
+        if info.data.get("template") == NO_TEMPLATE and not text.strip() and not bug:
             raise _refuse("missing-key", "'requirements' is missing", "without a template, say what to build: `requirements:` or `bug:`")
         return text
 
