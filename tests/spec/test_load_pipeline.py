@@ -593,6 +593,40 @@ def test_a_bug_or_requirements_as_a_run_decides():
     load_pipeline((f"pipeline: p\n{params}stages:\n  s: {{agent: scaffold, with: {given}}}\n").encode(), "p.yaml", AGENTS, {})
 
 
+@pytest.mark.parametrize(
+    ("value", "problem", "hint"),
+    [
+        ("{usd: .nan}", "'.nan' is not a number that can be compared", "write a finite number"),
+        ("{tokens: 999999999999999999999999}", "'999999999999999999999999' is too long a number", "quote it if it is text"),
+        ("{tokens: 0x10}", "'0x10' means different things to different YAML readers", "quote it if it is text"),
+        ("{tokens: 99999999999}", "'tokens' is out of range: 99_999_999_999", "at most 10_000_000_000"),
+        ("{tokens: 999999999999999999999}", "'tokens' is out of range: a number of 21 digits", "at most 10_000_000_000"),
+        ("{usd: 0}", "'usd' is out of range: 0", "above 0"),
+    ],
+)
+def test_a_number_that_is_none_is_one_problem(value, problem, hint):
+    with pytest.raises(SpecError) as refused:
+        load_pipeline(f"budget: {value}\n{GOOD}".encode(), "p.yaml", AGENTS, {})
+    (found,) = refused.value.problems
+    assert found.problem == problem
+    assert found.hint.startswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("../../etc/passwd", "write the value of `policy:` in its file; there is strict, watched"),
+        ("policies/strict.yaml", "name it: `policy: strict`"),
+    ],
+)
+def test_a_policy_is_named_by_its_id(name, hint):
+    policies = {n: load_policy(f"policy: {n}\n".encode(), f"{n}.yaml", AGENTS) for n in ("strict", "watched")}
+    with pytest.raises(SpecError) as refused:
+        load_pipeline(f"policy: {name}\n{GOOD}".encode(), "p.yaml", AGENTS, policies)
+    (found,) = refused.value.problems
+    assert (found.rule, found.problem, found.hint) == ("bad-id", f"'{name}' is no id of a policy", hint)
+
+
 def test_what_looks_like_a_key_is_not_repeated():
     key = "sk-ant-api03-" + "a" * 30
     with pytest.raises(SpecError, match=r"\[secret\]") as refused:

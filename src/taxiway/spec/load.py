@@ -16,17 +16,17 @@ from taxiway.spec.matrix import Cell, cells_of, check_matrix
 from taxiway.spec.measured import check_measured
 from taxiway.spec.models import PARAM_NAME, STAGE_ID, ParamSpec, Pipeline, PipelineSpec, Policy, ScheduleSpec, StageSpec
 from taxiway.spec.params import check_param
-from taxiway.spec.policy import find_agent
+from taxiway.spec.policy import find_agent, find_policy
 from taxiway.spec.reading import validate
-from taxiway.spec.source import Node, Report, did_you_mean, parse, show
+from taxiway.spec.source import Node, Report, parse
 from taxiway.spec.templates import TemplateProblem
 from taxiway.spec.thinking import check_asked
 from taxiway.spec.times import check_times
 from taxiway.spec.values import Threshold, seconds
+from taxiway.spec.words import did_you_mean, show
 
-__all__ = ["DEFAULT_POLICY", "DEFAULT_RETRIES", "load_pipeline"]
+__all__ = ["DEFAULT_RETRIES", "load_pipeline"]
 
-DEFAULT_POLICY = "default"
 DEFAULT_RETRIES: dict[str, Any] = {"attempts": 3, "first": "2s", "factor": 2, "most": "30s"}
 _EMPTY = Node(1, 1, {})
 
@@ -80,7 +80,7 @@ class _Loader:
             self._check_work_after(before, policy)
         self._check_schedule(spec)
         check_asked(self.stages, self.agents, self.nodes, policy, self.report)
-        check_budget(spec, policy, self.root, self.report)
+        check_budget(spec, policy, self.agents, self.root, self.report)
         self._check_times(spec)
         self.report.raise_if_any()
         uses = {name: self._uses(stage) for name, stage in self.stages.items()}
@@ -147,12 +147,7 @@ class _Loader:
             self.gates[name] = stages.read_gates(stage.gates, node.find(["gates"]), self.report)
 
     def _policy(self, spec: PipelineSpec) -> Policy | None:
-        if spec.policy is None:
-            return self.policies.get(DEFAULT_POLICY)
-        if spec.policy not in self.policies:
-            hint = did_you_mean(spec.policy, self.policies, otherwise=f"write it to policies/{spec.policy[:40]}.yaml beside this file")
-            self.report.add(self.root.find(["policy"]), f"unknown policy {show(spec.policy)}", rule="unknown-policy", hint=hint)
-        return self.policies.get(spec.policy)
+        return find_policy(spec.policy, self.policies, self.root, self.report)
 
     def _edges(self) -> dict[str, tuple[str, ...]]:
         recovers = {n: s.recovers for n, s in self.stages.items() if self._is_recovery(n)}

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 from taxiway.agents.base import Agent
 from taxiway.spec.matrix import Cell, cells_of
 from taxiway.spec.models import Policy, StageSpec
-from taxiway.spec.source import Node, Report, show
+from taxiway.spec.source import Node, Report
 from taxiway.spec.stages import filled_inputs
 from taxiway.spec.values import Threshold
+from taxiway.spec.words import show
 
 __all__ = ["check_measured"]
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 
 from taxiway.agents.base import Agent
 from taxiway.spec import stages
-from taxiway.spec.models import Policy, PolicySpec
+from taxiway.spec.models import PIPELINE_ID, Policy, PolicySpec
 from taxiway.spec.reading import validate
-from taxiway.spec.source import Node, Report, did_you_mean, parse, show
+from taxiway.spec.source import Node, Report, parse
 from taxiway.spec.thinking import REPAIR, check_thinks
 from taxiway.spec.values import Threshold, read_gate
+from taxiway.spec.words import did_you_mean, show
 
-__all__ = ["find_agent", "load_policy"]
+__all__ = ["DEFAULT_POLICY", "find_agent", "find_policy", "load_policy"]
+
+DEFAULT_POLICY = "default"
 
 
 def load_policy(content: bytes, path: str, agents: Mapping[str, Agent]) -> Policy:
@@ -44,6 +48,27 @@ def load_policy(content: bytes, path: str, agents: Mapping[str, Agent]) -> Polic
     report.raise_if_any()
     lines = tuple(root.find(["waivers", index]).line for index in range(len(spec.waivers)))
     return Policy(spec, path, hashlib.sha256(content).hexdigest(), gates, lines)
+
+
+def find_policy(name: str | None, policies: Mapping[str, Policy], root: Node, report: Report) -> Policy | None:
+    """The policy that a pipeline names, or `default`; None where there is none, reported where it names one."""
+    if name is None:
+        return policies.get(DEFAULT_POLICY)
+    at = root.find(["policy"])
+    if name in policies:
+        return policies[name]
+    if re.fullmatch(PIPELINE_ID, name):
+        hint = did_you_mean(name, policies, otherwise=f"write it to policies/{name[:40]}.yaml beside this file")
+        report.add(at, f"unknown policy {show(name)}", rule="unknown-policy", hint=hint)
+    else:
+        own = re.sub(r"\.ya?ml$", "", name.rpartition("/")[2])
+        hint = f"name it: `policy: {own}`" if own in policies else f"write the value of `policy:` in its file; {_known(policies)}"
+        report.add(at, f"{show(name)} is no id of a policy", rule="bad-id", hint=hint)
+    return None
+
+
+def _known(policies: Mapping[str, Policy]) -> str:
+    return f"there is {', '.join(sorted(policies))}" if policies else "there is none beside this file"
 
 
 def find_agent(name: str, at: Node, agents: Mapping[str, Agent], report: Report) -> Agent | None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import math
+from typing import Any, TypeGuard, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from taxiway.agents.base import Later
 from taxiway.spec.models import ELSEWHERE, LATER
-from taxiway.spec.source import Node, Report, did_you_mean, show
+from taxiway.spec.source import Node, Report
+from taxiway.spec.words import did_you_mean, number, show
 
 __all__ = ["explain", "fields_of", "validate"]
 
@@ -85,7 +87,7 @@ def explain(detail: ErrorDetails, node: Node, report: Report, *, model: type[Bas
             at, f"{_label(loc)}must be {_KINDS[what]}, not {_is(detail['input'])}", rule="wrong-type", hint=_hint_of_type(what, at, name)
         )
     elif what in _RANGES:
-        wanted = _RANGES[what].format(**context)
+        wanted = _RANGES[what].format(**{word: number(bound) if _is_number(bound) else bound for word, bound in context.items()})
         report.add(at, f"{_label(loc)}is out of range: {_is(detail['input'])}", rule="out-of-range", hint=wanted)
     elif what == "string_pattern_mismatch":
         _pattern(loc, node, report, str(context.get("pattern")), detail["input"])
@@ -164,7 +166,11 @@ def _is(value: object) -> str:
         return "a list"
     if isinstance(value, bool):
         return str(value).lower()
-    return show(value) if isinstance(value, str) else str(value)[:60]
+    return show(value) if isinstance(value, str) else number(value) if _is_number(value) else str(value)[:60]
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _hint_of_type(what: str, at: Node, name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -13,8 +12,9 @@ import yaml
 
 from taxiway.agents.masking import Mask
 from taxiway.errors import Position, Problem, SpecError
+from taxiway.spec.words import show
 
-__all__ = ["Entry", "Node", "Origin", "Report", "Source", "did_you_mean", "parse", "show"]
+__all__ = ["Entry", "Node", "Origin", "Report", "Source", "parse"]
 
 MOST_BYTES = 1_048_576
 MOST_NODES = 20_000
@@ -32,9 +32,16 @@ _FLOAT = re.compile(r"[-+]?[0-9][0-9_]{0,20}\.[0-9_]{0,20}(?:[eE][-+]?[0-9]{1,3}
 _WORDS: dict[str, Any] = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
 _WORDS |= {word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")}
 # What YAML 1.1 and 1.2 read differently: we let nobody guess.
-_AMBIGUOUS_WORD = re.compile(r"(?i:yes|no|on|off)")
-_AMBIGUOUS_NUMBER = re.compile(
-    r"[-+]?(?:0[0-7_]+|0o[0-7_]+|0x[0-9a-fA-F_]+|0b[01_]+|[1-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?|[1-9][0-9_]{21,})"
+_AMBIGUOUS = "means different things to different YAML readers"
+_PLAINLY = "quote it if it is text; else write true, false or a plain decimal number"
+_MISREAD = (
+    (re.compile(r"(?i:yes|no|on|off)"), _AMBIGUOUS, _PLAINLY),
+    (
+        re.compile(r"[-+]?(?:0[0-7_]+|0o[0-7_]+|0x[0-9a-fA-F_]+|0b[01_]+|[1-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?)"),
+        _AMBIGUOUS,
+        _PLAINLY,
+    ),
+    (re.compile(r"[-+]?[1-9][0-9_]{21,}"), "is too long a number", "quote it if it is text; else write at most 21 digits"),
 )
 _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 
@@ -105,6 +112,12 @@ class Report:
         self.path = path
         self.lines: Sequence[str] = _BREAK.split(text)
         self.problems: list[Problem] = []
+        self._unreadable: set[tuple[int, int]] = set()
+
+    def unreadable(self, at: tuple[int, int], problem: str, *, rule: str, hint: str) -> None:
+        """A value that stands for nothing: what else would be said of it is not, for it would follow from this."""
+        self.add(at, problem, rule=rule, hint=hint)
+        self._unreadable.add(at)
 
     def add(self, at: Node | tuple[int, int], problem: str, *, rule: str, hint: str = "") -> None:
         """One more problem, at a node or at (line, column); the same one twice is one."""
@@ -112,6 +125,8 @@ class Report:
         path, lines = self.path, self.lines
         if isinstance(at, Node) and at.origin:
             path, lines, hint = at.origin.path, at.origin.lines, "; ".join(filter(None, [hint, at.origin.used]))
+        elif (line, column) in self._unreadable:
+            return
         text = lines[line - 1] if line <= len(lines) else ""
         text = _CONTROL.sub("\ufffd", _MASK.text(text))  # a terminal would obey it, and logs are read by many
         if len(text) > _LINE_SHOWN:
@@ -132,21 +147,6 @@ class Source:
 
     root: Node
     report: Report
-
-
-def show(value: object) -> str:
-    """A value as it can stand in a message: short, on one line, with nothing that moves a terminal's cursor."""
-    text = value if isinstance(value, str) else repr(value)
-    text = text if len(text) <= 60 else text[:57] + "..."  # noqa: PLR2004 - about half a line
-    return "'" + text.encode("unicode_escape").decode() + "'" if not text.isprintable() else f"'{text}'"
-
-
-def did_you_mean(word: str, known: Iterable[str], *, otherwise: str = "") -> str:
-    """A hint with the known word that is nearest, or with all of them where none is near."""
-    names = sorted(known)
-    if near := difflib.get_close_matches(word[:100], names, n=1, cutoff=0.6):
-        return f"did you mean {near[0]!r}?"
-    return otherwise or (f"known: {', '.join(names)}" if names else "nothing of the kind is known here; remove it")
 
 
 def parse(content: bytes, path: str) -> Source:
@@ -344,13 +344,14 @@ class _Composer:
             return text
         if text in _WORDS:
             return _WORDS[text]
-        if _AMBIGUOUS_WORD.fullmatch(text) or _AMBIGUOUS_NUMBER.fullmatch(text):
-            hint = "quote it if it is text; else write true, false or a plain decimal number"
-            self.report.add(at, f"{show(text)} means different things to different YAML readers", rule="ambiguous", hint=hint)
+        if misread := next((told for pattern, *told in _MISREAD if pattern.fullmatch(text)), None):
+            problem, hint = misread
+            self.report.unreadable(at, f"{show(text)} {problem}", rule="ambiguous", hint=hint)
             return text
         if _INT.fullmatch(text):
             return int(text.replace("_", ""))
         if _NOT_FINITE.fullmatch(text) or (_FLOAT.fullmatch(text) and not math.isfinite(float(text.replace("_", "")))):
-            self.report.add(at, f"{show(text)} is not a number that can be compared", rule="not-finite", hint="write a finite number")
+            problem = f"{show(text)} is not a number that can be compared"
+            self.report.unreadable(at, problem, rule="not-finite", hint="write a finite number")
             return 0.0
         return float(text.replace("_", "")) if _FLOAT.fullmatch(text) else text

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from taxiway.agents.base import Agent, ModelUse
 from taxiway.spec.models import ModelsSpec, Policy, StageSpec
-from taxiway.spec.source import Node, Report, show
+from taxiway.spec.source import Node, Report
+from taxiway.spec.words import show
 
 __all__ = ["NONE", "REPAIR", "UNREPAIRED", "check_asked", "check_thinks", "chosen"]
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from taxiway.agents.base import Agent, WithinTimeout
-from taxiway.spec.source import Node, Report, show
+from taxiway.spec.source import Node, Report
 from taxiway.spec.values import DURATION, seconds
+from taxiway.spec.words import show
 
 __all__ = ["check_times"]
 

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from taxiway.records import Model
-from taxiway.spec.source import did_you_mean, show
+from taxiway.spec.words import did_you_mean, show
 
 __all__ = [
     "CRON_PRESETS",

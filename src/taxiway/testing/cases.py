@@ -16,8 +16,9 @@ from taxiway.errors import SpecError
 from taxiway.records import Model
 from taxiway.spec.params import faults
 from taxiway.spec.reading import validate
-from taxiway.spec.source import Node, Report, did_you_mean, parse, show
+from taxiway.spec.source import Node, Report, parse
 from taxiway.spec.values import refuse
+from taxiway.spec.words import did_you_mean, show
 
 __all__ = ["Case", "CaseSpec", "Expected", "ReplySpec", "TestFile", "load_cases"]
 
