@@ -17,7 +17,7 @@ from taxiway.errors import ModelInvalid, OperatorError
 from taxiway.integrations.steady import steady
 from taxiway.ports import Model, Reply, Usage
 
-__all__ = ["RecordingModel", "ReplayedModel"]
+__all__ = ["RecordingModel", "ReplayedModel", "check_recorded"]
 
 _FORMAT = 1
 _SHOWN = 120
@@ -86,6 +86,15 @@ class ReplayedModel:
         return found
 
 
+def check_recorded(folder: Path) -> None:
+    """Raise OperatorError where the folder holds no recorded answer, or a file that is none."""
+    found = sorted(folder.glob("*.json"))
+    if not found:
+        raise OperatorError(f"nothing is recorded in {folder}", hint="record a run into it: taxiway run PIPELINE --record DIR")
+    for path in found:
+        _read(path)
+
+
 def _key(model: str, request: Mapping[str, Any]) -> str:
     text = json.dumps({"model": model, "request": steady(request)}, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -96,8 +105,14 @@ def _read(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
         if data["format"] != _FORMAT:
             raise OperatorError(f"{path} has format {data['format']}; this Taxiway reads {_FORMAT}", hint="record it again")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OperatorError(f"{path} is no cassette: {error}", hint="remove it, or record again") from error
+        reply = data["reply"]
+        Reply(tuple(reply["content"]), reply["stop_reason"], reply["model"], Usage(**reply["usage"]))
+        dict(data["request"]), str(data["asked"])
+    except OSError as error:
+        raise OperatorError(f"{path} cannot be read: {error.strerror or error}", hint="mend its rights") from error
+    except (ValueError, KeyError, TypeError) as error:
+        hint = "take it out of the folder, or record the run again: taxiway run PIPELINE --record DIR"
+        raise OperatorError(f"{path} is no recorded answer", hint=hint) from error
     return dict(data)
 
 

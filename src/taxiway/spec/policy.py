@@ -22,7 +22,7 @@ DEFAULT_POLICY = "default"
 
 def load_policy(content: bytes, path: str, agents: Mapping[str, Agent]) -> Policy:
     """The policy in `content`; raise SpecError with every problem of the file."""
-    source = parse(content, path)
+    source = parse(content, path, begin="`policy: NAME`")
     root, report = source.root, source.report
     spec = validate(PolicySpec, root, report, kind="policy", needed={"policy": "x"})
     gates: dict[str, tuple[Threshold, ...]] = {}

@@ -149,9 +149,9 @@ class Source:
     report: Report
 
 
-def parse(content: bytes, path: str) -> Source:
-    """Read one YAML document whose top is a mapping; raise SpecError where it is none. Problems that leave the rest
-    readable (a duplicate key) are kept in the report."""
+def parse(content: bytes, path: str, *, begin: str = "`pipeline: NAME` and `stages:`") -> Source:
+    """Read one YAML document whose top is a mapping; raise SpecError where it is none, with a hint how such a file would `begin`.
+    Problems that leave the rest readable (a duplicate key) are kept in the report."""
     text = _decode(content, path)
     report = Report(path, text)
     if found := _CONTROL.search(text):
@@ -164,9 +164,9 @@ def parse(content: bytes, path: str) -> Source:
         report.raise_if_any()
     root = _Composer(report).compose(text)
     if root is None or (root.value is None and root.size == 1):
-        report.add((1, 1), "the file is empty", rule="empty", hint="start with `pipeline: NAME` and `stages:`")
+        report.add((1, 1), "the file is empty", rule="empty", hint=f"start with {begin}")
     elif not isinstance(root.value, dict):
-        report.add(root, "the file is not a mapping of keys to values", rule="wrong-type", hint="start with `pipeline: NAME`")
+        report.add(root, "the file is not a mapping of keys to values", rule="wrong-type", hint=f"start with {begin}")
     else:
         return Source(root, report)
     raise SpecError(report.problems)
