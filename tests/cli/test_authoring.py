@@ -10,6 +10,7 @@ import select
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -17,6 +18,7 @@ import yaml
 from typer.testing import CliRunner
 
 from taxiway.agents import registry
+from taxiway.agents.base import Metric
 from taxiway.cli import app
 from taxiway.cli.declared import agent_record, example_pipeline
 from taxiway.cli.examples import shipped
@@ -183,6 +185,15 @@ def test_every_agent_shows_an_example_that_passes_the_check(folder, name):
     stage = agent_record(registry()[name], registry())["example"]
     assert all(f"  {line}\n" in shown for line in stage.splitlines())
     assert yaml.safe_load(stage).items() <= yaml.safe_load(text)["stages"].items()
+
+
+def test_examples_say_something():
+    shown = {name: yaml.safe_load(agent_record(agent, registry())["example"])[name] for name, agent in registry().items()}
+    assert shown["diagnose"]["gates"] == ["quotes.kept >= 1"]
+    assert shown["scaffold"]["with"]["requirements"]
+    agent = replace(registry()["validate"], gates=(), gates_by={}, metrics={"n": Metric("a number")})
+    stage = yaml.safe_load(agent_record(agent, registry())["example"])["validate"]
+    assert stage["gates"] == [{"metric": "n", "at_least": 1, "blocking": False}], "nobody says which way is better"
 
 
 def test_agents_are_listed(folder):

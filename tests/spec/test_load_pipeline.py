@@ -587,6 +587,48 @@ def test_a_mode_that_a_run_decides_takes_the_inputs_of_both():
     assert problems(HEAD + text) == []
 
 
+@pytest.mark.parametrize(
+    ("gate", "rule", "says"),
+    [
+        ("tests.total >= 0", "idle-gate", "`tests.total >= 0` checks nothing: tests.total is always at least 0"),
+        ("tests.total > -1", "idle-gate", "is always at least 0"),
+        ("tests.total != -1", "idle-gate", "is always at least 0"),
+        ("coverage.line <= 100", "idle-gate", "is always at least 0 and at most 100"),
+        ("{metric: coverage.line, at_least: 0}", "idle-gate", "`coverage.line >= 0` checks nothing"),
+        ("tests.total < 0", "contradiction", "no value passes `tests.total < 0`: tests.total is always at least 0"),
+        ("coverage.line > 100", "contradiction", "no value passes `coverage.line > 100`"),
+        ("coverage.line == 101", "contradiction", "no value passes `coverage.line == 101`"),
+    ],
+)
+def test_a_gate_that_decides_nothing(gate, rule, says):
+    pipeline = f"pipeline: p\nstages:\n  v:\n    agent: validate\n    gates:\n      - {gate}\n"
+    policy = f"policy: p\ngates:\n  validate:\n    - {gate}\n"
+    for load in (
+        lambda: load_pipeline(pipeline.encode(), "p.yaml", AGENTS, {}),
+        lambda: load_policy(policy.encode(), "p.yaml", AGENTS),
+    ):
+        with pytest.raises(SpecError) as refused:
+            load()
+        (found,) = refused.value.problems
+        assert found.rule == rule
+        assert says in found.problem
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [
+        "tests.skipped > 0",
+        "tests.skipped != 0",
+        "coverage.line >= 100",
+        "coverage.line < 100",
+        "{metric: complexity.max, at_least: 0, blocking: false}",
+    ],
+)
+def test_a_gate_at_the_end_of_its_range_may_decide(gate):
+    given = f"agent: validate\nwith: {{checks: [tests, complexity]}}\ngates:\n  - {gate}\n"
+    load_pipeline(f"pipeline: p\nstages:\n  v:\n{textwrap.indent(given, '    ')}".encode(), "p.yaml", AGENTS, {})
+
+
 def test_a_bug_or_requirements_as_a_run_decides():
     given = "{template: none, bug: '{{ params.bug }}', requirements: '{{ params.wish }}'}"
     params = "params: {bug: {type: string, default: ''}, wish: {type: string}}\n"

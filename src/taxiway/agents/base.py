@@ -37,10 +37,14 @@ class WithinTimeout:
 
 @dataclass(frozen=True)
 class Metric:
-    """A number that an agent can measure. `unit` is "", "%", "ms", ..."""
+    """A number that an agent can measure. `unit` is "", "%", "ms", ...; `least` and `most` are the bounds that it never leaves,
+    None where there is none. `example` is a threshold that says something, such as "<= 3", for `taxiway agents`."""
 
     description: str
     unit: str = ""
+    least: float | None = 0.0
+    most: float | None = None
+    example: str = ""
 
 
 @dataclass(frozen=True)

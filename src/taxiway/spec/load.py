@@ -13,7 +13,7 @@ from taxiway.spec import graph, stages
 from taxiway.spec.budget import check_budget
 from taxiway.spec.extends import Templates, extend, used_by
 from taxiway.spec.matrix import Cell, cells_of, check_matrix
-from taxiway.spec.measured import check_measured
+from taxiway.spec.measured import check_measured, check_range
 from taxiway.spec.models import PARAM_NAME, STAGE_ID, ParamSpec, Pipeline, PipelineSpec, Policy, ScheduleSpec, StageSpec
 from taxiway.spec.params import check_param
 from taxiway.spec.policy import find_agent, find_policy
@@ -216,10 +216,11 @@ class _Loader:
             self._check_repair(name, agent)
         stages.check_inputs(stage.with_, agent, node, self.report, scope, conditional=stage.when is not None)
         stages.check_metrics(self.gates[name], agent, self.report)
-        stages.check_contradictions(self.gates[name], self.report)
-        stages.check_template(self.gates[name], self.report)
-        stages.check_floor(self.gates[name], agent, policy, self.report, stage.with_)
-        check_measured(self.gates[name], stage, agent, policy, node=node, report=self.report)
+        gates = check_range(self.gates[name], agent, self.report)
+        stages.check_contradictions(gates, self.report)
+        stages.check_template(gates, self.report)
+        stages.check_floor(gates, agent, policy, self.report, stage.with_)
+        check_measured(gates, stage, agent, policy, node=node, report=self.report)
         # A commit without its verdict is refused later on; what watches a running service is the last to look.
         if stage.continue_on_failure and agent.after and policy and any(g.blocking for g in policy.gates.get(agent.name, ())):
             problem = f"policy {show(policy.name)} has gates for {show(agent.name)}, and its failure would stop nothing"

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from taxiway.agents.base import Agent
 from taxiway.spec import stages
+from taxiway.spec.measured import check_range
 from taxiway.spec.models import PIPELINE_ID, Policy, PolicySpec
 from taxiway.spec.reading import validate
 from taxiway.spec.source import Node, Report, parse
@@ -33,7 +34,7 @@ def load_policy(content: bytes, path: str, agents: Mapping[str, Agent]) -> Polic
         gates[name] = tuple(gate for gate, _ in found)
         if agent:
             stages.check_metrics(found, agent, report)
-            stages.check_floor(found, agent, None, report)
+            stages.check_floor(check_range(found, agent, report), agent, None, report)
     for index, waiver in enumerate(spec.waivers):
         node = root.find(["waivers", index])
         agent = find_agent(waiver.agent, node.find(["agent"]), agents, report)

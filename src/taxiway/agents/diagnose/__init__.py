@@ -57,7 +57,7 @@ AGENT = Agent(
     inputs=DiagnoseInput,
     run=run,
     metrics={
-        "quotes.kept": Metric("quotes of the diagnosis that occur in what the stages left or in the code"),
+        "quotes.kept": Metric("quotes of the diagnosis that occur in what the stages left or in the code", example=">= 1"),
         "quotes.dropped": Metric("quotes that do not, and were taken out"),
     },
     effect="explains",

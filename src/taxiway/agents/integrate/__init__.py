@@ -118,7 +118,7 @@ AGENT = Agent(
     inputs=IntegrateInput,
     run=run,
     metrics={
-        "conflicts": Metric("hunks that do not merge by themselves; those that `conflicts` decided"),
+        "conflicts": Metric("hunks that do not merge by themselves; those that `conflicts` decided", example="<= 3"),
         "files.changed": Metric("files that the merge changes"),
     },
     effect="merges",

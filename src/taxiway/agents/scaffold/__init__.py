@@ -57,6 +57,7 @@ class ScaffoldInput(AgentInput):
         default="",
         max_length=50_000,
         validate_default=True,
+        examples=["The page greets who is named in ?name=."],
         description="What to build, by a model; without a model the template alone is made, and the result says `degraded`",
     )
 
