@@ -629,6 +629,21 @@ def test_a_gate_at_the_end_of_its_range_may_decide(gate):
     load_pipeline(f"pipeline: p\nstages:\n  v:\n{textwrap.indent(given, '    ')}".encode(), "p.yaml", AGENTS, {})
 
 
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("prices: {m: {input: 1, output: 1}}", "write it below `models:`"),
+        ("model: m", "write it below `models:`"),
+        ("usd: 1", "write it below `budget:`"),
+    ],
+)
+def test_what_stands_in_another_place_of_a_policy(line, hint):
+    with pytest.raises(SpecError) as refused:
+        load_policy(f"policy: p\n{line}\n".encode(), "p.yaml", AGENTS)
+    (found,) = refused.value.problems
+    assert (found.rule, found.hint) == ("unknown-key", hint)
+
+
 def test_a_bug_or_requirements_as_a_run_decides():
     given = "{template: none, bug: '{{ params.bug }}', requirements: '{{ params.wish }}'}"
     params = "params: {bug: {type: string, default: ''}, wish: {type: string}}\n"

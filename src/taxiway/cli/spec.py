@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from enum import StrEnum
@@ -21,7 +22,7 @@ from taxiway.compiler import compile_file
 from taxiway.compiler.schema import schema_text
 from taxiway.compiler.show import as_mermaid
 from taxiway.compiler.show import as_text as plan_text
-from taxiway.errors import InputError
+from taxiway.errors import InputError, OperatorError
 from taxiway.render import decide
 from taxiway.spec import formats
 
@@ -44,7 +45,7 @@ class PlanFormat(StrEnum):
     mermaid = "mermaid"
 
 
-Paths = Annotated[list[Path], typer.Argument(exists=True, help="Pipeline files, policy files, or folders of them.")]
+Paths = Annotated[list[Path], typer.Argument(help="Pipeline files, policy files, or folders of them.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -57,13 +58,31 @@ def register(app: typer.Typer) -> None:
 
 def check(paths: Paths, how: Annotated[CheckFormat, typer.Option("--format", help="text, json or sarif.")] = CheckFormat.text) -> None:
     """Check pipelines and policies; every problem with its line. Ends with 1 where there is one, 2 where nothing could be checked."""
-    checked = checking.check(paths, registry(), _today())
-    if not checked.files:
-        raise typer.BadParameter(f"no YAML files in {', '.join(map(str, paths))}", param_hint="PATHS")
+    checked = None if any(not path.exists() for path in paths) else checking.check(paths, registry(), _today())
+    if checked is None or not checked.files:
+        typer.echo(f"error: {_nothing_in(paths)}", err=True)
+        raise typer.Exit(USAGE)
     write = {CheckFormat.text: formats.as_text, CheckFormat.json: formats.as_json, CheckFormat.sarif: formats.as_sarif}
     typer.echo(write[how](checked))
     if checked.problems:
         raise typer.Exit(1)
+
+
+def _nothing_in(paths: list[Path]) -> InputError:
+    """Why there is nothing to check, and where there is something."""
+    from taxiway.cli.project import find_pipeline, find_project  # noqa: PLC0415
+
+    missing = next((path for path in paths if not path.exists()), None)
+    problem = f"no file or folder {missing}" if missing else f"no YAML files in {', '.join(map(str, paths))}"
+    hint = "`taxiway new` makes a pipeline"
+    with suppress(OperatorError):
+        project = find_project(Path.cwd(), os.environ)
+        place = project.pipelines
+        with suppress(InputError):
+            place = find_pipeline(missing.stem, project) if missing and missing.stem else place
+        near = place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place
+        hint = f"`taxiway check {near}` checks {'that pipeline' if place != project.pipelines else 'the pipelines of this project'}"
+    return InputError(problem, hint=hint)
 
 
 def plan(

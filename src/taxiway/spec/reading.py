@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from taxiway.agents.base import Later
-from taxiway.spec.models import ELSEWHERE, LATER
+from taxiway.spec.places import ELSEWHERE, LATER
 from taxiway.spec.source import Node, Report
 from taxiway.spec.words import did_you_mean, number, show
 
