@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from taxiway.compiler.plan import Plan
+from taxiway.compiler.plan import Plan, PlannedStage
 from taxiway.errors import InputError
-from taxiway.render import render
+from taxiway.render import decide, render
 
-__all__ = ["defaults_of", "fill", "filled"]
+__all__ = ["defaults_of", "fill", "filled", "runs"]
 
 
 def defaults_of(plan: Plan) -> dict[str, Any]:
@@ -33,3 +33,13 @@ def fill(value: Any, values: Mapping[str, Any]) -> Any:
         return render(value, {"params": values})
     except InputError:
         return value
+
+
+def runs(stage: PlannedStage, values: Mapping[str, Any]) -> bool | None:
+    """Whether a stage will run with these params; None where only the run can tell."""
+    if stage.recovers:
+        return None
+    try:
+        return not stage.when or decide(stage.when, {"params": values})
+    except InputError:
+        return None

@@ -8,12 +8,11 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from taxiway.agents.base import Agent
-from taxiway.cli.filled import defaults_of, filled
-from taxiway.compiler.plan import Plan, PlannedStage
+from taxiway.cli.filled import defaults_of, filled, runs
+from taxiway.compiler.plan import Plan
 from taxiway.compiler.thinking import Asked, asked
-from taxiway.errors import InputError, OperatorError
+from taxiway.errors import OperatorError
 from taxiway.integrations.claude import REPLAY_VARIABLE
-from taxiway.render import decide
 from taxiway.spec.thinking import REPAIR
 
 __all__ = ["Asks", "Connections", "Way", "lines", "way_to"]
@@ -116,11 +115,11 @@ class Asks:
         values = defaults_of(self.plan) | dict(self.params)
         told: dict[tuple[str, str], list[str]] = {}
         for one in asked(filled(self.plan, values), self.agents):
-            runs = _runs(one.stage, values)
-            if runs is False or (one.choice is not None and way.through):
+            will = runs(one.stage, values)
+            if will is False or (one.choice is not None and way.through):
                 continue
             why, hint = _lacks(one, self.plan, way)
-            certain = runs and (self.sure or one.choice is None)
+            certain = will and (self.sure or one.choice is None)
             if one.use.fails and certain and not one.stage.continue_on_failure:
                 raise OperatorError(f"stage {one.name} cannot work without a model: {why}", hint=hint)
             told.setdefault((why, hint), []).append(f"{one.name}: {one.use.without}")
@@ -130,13 +129,3 @@ class Asks:
 
 def _warning(why: str, hint: str, stages: Sequence[str], unless: str) -> str:
     return f"no model: {why}{unless}. {'; '.join(stages)} ({hint})"
-
-
-def _runs(stage: PlannedStage, values: Mapping[str, Any]) -> bool | None:
-    """Whether it will; None where only the run can tell."""
-    if stage.recovers:
-        return None
-    try:
-        return not stage.when or decide(stage.when, {"params": values})
-    except InputError:
-        return None

@@ -21,6 +21,7 @@ from taxiway.cli.models import Asks
 from taxiway.cli.params import read_params
 from taxiway.cli.project import Project, find_pipeline, is_spec
 from taxiway.cli.reach import Elsewhere, connected
+from taxiway.cli.repositories import check_repository
 from taxiway.cli.summary import print_summary
 from taxiway.cli.tapes import refuse_running
 from taxiway.cli.watching import LEAF, Lines, LiveTable, Stage, View, follow, look
@@ -79,6 +80,7 @@ def run_here(
     file = find_pipeline(name, project)
     plan = _compiled(file)
     conf = read_params(params, plan.params)
+    check_repository(plan, conf, registry())
     state = read_state(project.home)
     asks = Asks(plan, conf, registry(), {**os.environ, **tapes}, sure=not (state and state.running))
     for warning in (*missing_browsers(plan, conf, find_browsers(os.environ)), *asks.missing()):

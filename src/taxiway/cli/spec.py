@@ -97,6 +97,7 @@ def plan(
     """Show what a run would do: order, settings, edges, gates and what each stage will touch."""
     from taxiway.cli.models import lines, way_to  # noqa: PLC0415
     from taxiway.cli.params import read_params  # noqa: PLC0415
+    from taxiway.cli.repositories import check_repository  # noqa: PLC0415
 
     try:
         path = _pipeline_file(pipeline)
@@ -112,6 +113,10 @@ def plan(
         shown = replace(shown, stages=tuple(replace(s, when=_decided(s.when, values)) for s in shown.stages))
         way = way_to(found.policy.models.connection if found.policy.models else "", os.environ)
         typer.echo(plan_text(shown, values, lines(shown, known, way)))
+        try:
+            check_repository(found, values, known)
+        except InputError as error:
+            typer.echo(f"\nwarning: {error}", err=True)
         return
     found = replace(found, stages=tuple(replace(s, touches=str(fill(s.touches, values))) for s in found.stages))
     typer.echo(as_mermaid(found) if how is PlanFormat.mermaid else json.dumps(json.loads(found.to_json()), indent=2))
