@@ -18,7 +18,7 @@ from taxiway.agents import BUILT_IN, Agent
 from taxiway.cli import app
 from taxiway.cli.declared import default_of, takes
 from taxiway.manifest import EndToEnd, Install, Manifest, Needed, Tests
-from taxiway.spec import models
+from taxiway.spec import models, places
 from taxiway.spec.extends import TemplateFileSpec
 from taxiway.spec.templates import RUN_FIELDS, STAGE_FIELDS
 from taxiway.spec.values import CRON_PRESETS, GateForm
@@ -157,7 +157,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
         f"`run` has {_words(RUN_FIELDS)}. `stages.<id>` (`stages.<id>.<cell>` with a matrix) has "
         f"{_words(STAGE_FIELDS)}. `matrix` has the stage's own axes."
     ),
-    "later": lambda: _table(("in a", "not supported yet"), [(kind, _words(sorted(names))) for kind, names in models.LATER.items()]),
+    "later": lambda: _table(("in a", "not supported yet"), [(kind, _words(sorted(names))) for kind, names in places.LATER.items()]),
     "manifest": lambda: fields(Manifest),
     "install": lambda: fields(Install),
     "tests": lambda: fields(Tests),

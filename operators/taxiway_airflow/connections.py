@@ -89,7 +89,7 @@ def _models(plan: Plan) -> ClaudeModels | None:
         return None
     name = plan.policy.models.connection
     missing = (
-        f"connection {name!r} holds no key"
+        f"Airflow has no connection {name!r}: make it (Admin > Connections), or name another in the policy"
         if name
         else "set ANTHROPIC_API_KEY, or ANTHROPIC_BASE_URL for a server of your own, for the"
         " workers; or name an Airflow connection: `models: {connection: ...}` in the policy"
@@ -98,11 +98,15 @@ def _models(plan: Plan) -> ClaudeModels | None:
     return ClaudeModels(connect, missing=missing, environ=os.environ, named=bool(name))
 
 
-def _client(connection: str) -> anthropic.Anthropic:
+def _client(connection: str) -> anthropic.Anthropic | None:
+    """A client by that connection; None where Airflow has none of this name: stages that need no model are not to fail for it."""
     from airflow.providers.anthropic.hooks.anthropic import AnthropicHook  # noqa: PLC0415 - takes a second, and most stages ask no model
 
     # Bedrock's and Vertex' clients answer the same calls.
-    return cast("anthropic.Anthropic", AnthropicHook(connection).get_conn())
+    try:
+        return cast("anthropic.Anthropic", AnthropicHook(connection).get_conn())
+    except AirflowNotFoundException:
+        return None
 
 
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AIRFLOW_CONN_|SQL_ALCHEMY_CONN", re.IGNORECASE)

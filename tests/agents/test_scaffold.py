@@ -260,6 +260,7 @@ def test_package_name(name: str, package: str) -> None:
         {"template": "none", "requirements": "Greet in German.", "name": "greeter"},
         {"template": "none", "requirements": "Greet in German.", "description": "A page."},
         {"name": "greeter", "bug": "It does not greet."},
+        {"template": "none", "bug": "It does not greet.", "requirements": "Greet in German."},
     ],
     ids=repr,
 )

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
+from taxiway.compiler import Plan
 from taxiway.home import Home
 from taxiway.integrations.airflow_archive import log_file
 from taxiway.integrations.git import GitWorkspace
@@ -16,7 +17,8 @@ from taxiway.records import Result
 from taxiway.stage import run_key
 
 TABLES = """
-CREATE TABLE dag_run (id INTEGER PRIMARY KEY, dag_id, run_id, state, start_date, end_date, conf, run_after);
+CREATE TABLE dag_run (id INTEGER PRIMARY KEY, dag_id, run_id, state, start_date, end_date, conf, run_after, created_dag_version_id);
+CREATE TABLE dag_code (dag_version_id, source_code);
 CREATE TABLE task_instance (id INTEGER PRIMARY KEY, dag_id, run_id, task_id, map_index, state, try_number, start_date, end_date);
 CREATE TABLE task_instance_note (ti_id, content);
 CREATE TABLE xcom (dag_id, run_id, task_id, map_index, key, value);
@@ -48,6 +50,13 @@ class Recorded:
         row = (dag, run, state, None if state == "queued" else began, ended, json.dumps(conf or {}), began)
         names = "dag_id, run_id, state, start_date, end_date, conf, run_after"
         self._do(lambda db: db.execute(f"INSERT INTO dag_run ({names}) VALUES (?,?,?,?,?,?,?)", row))
+
+    def began_with(self, run: str, plan: Plan) -> None:
+        """Keep the module that a run began with, as the bundle writes it."""
+        module = f"# source: x\nfrom taxiway_airflow.dag import build_dag\n\ndag = build_dag({plan.to_json()!a})\n"
+        with self.connected() as db:
+            db.execute("UPDATE dag_run SET created_dag_version_id = ? WHERE run_id = ?", (run, run))
+            db.execute("INSERT INTO dag_code VALUES (?,?)", (run, module))
 
     def state(self, run: str, state: str) -> None:
         self._do(lambda db: db.execute("UPDATE dag_run SET state = ? WHERE run_id = ?", (state, run)))

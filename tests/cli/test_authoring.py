@@ -10,6 +10,7 @@ import select
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -17,6 +18,7 @@ import yaml
 from typer.testing import CliRunner
 
 from taxiway.agents import registry
+from taxiway.agents.base import Metric
 from taxiway.cli import app
 from taxiway.cli.declared import agent_record, example_pipeline
 from taxiway.cli.examples import shipped
@@ -39,13 +41,29 @@ def taxiway(*words, code=0):
 # --- new ------------------------------------------------------------------------------------------
 
 
+NEEDED = {
+    "bugfix": ("repository", "issue"),
+    "check_repository": ("repository",),
+    "feature": ("repository", "requirements"),
+    "library": (),
+}
+
+
 @pytest.mark.parametrize("example", shipped())
 def test_every_example_becomes_a_good_pipeline(folder, example):
     said = taxiway("new", "my_own", "--from", example).stdout
-    assert said.splitlines()[-1] == "next: taxiway plan pipelines/my_own.yaml, then taxiway run my_own"
+    needed = "".join(f" --param {name}=VALUE" for name in NEEDED.get(example, ()))
+    assert said.splitlines()[-1] == f"next: taxiway plan pipelines/my_own.yaml, then taxiway run my_own{needed}"
     checked = check([folder / "pipelines"], registry(), date(2026, 1, 1))
     assert [str(p) for p in (*checked.problems, *checked.warnings)] == []
     assert yaml.safe_load((folder / "pipelines" / "my_own.yaml").read_text())["pipeline"] == "my_own"
+
+
+def test_a_pipeline_that_lies_elsewhere_is_moved_before_it_runs(folder):
+    said = taxiway("new", "lib", "--from", "bugfix", "--output", "elsewhere/lib.yaml").stdout
+    run = "taxiway run lib --param repository=VALUE --param issue=VALUE"
+    moved = "move it, with its policies/, to pipelines/, which Airflow reads"
+    assert said.splitlines()[-1] == f"next: taxiway plan elsewhere/lib.yaml, then {moved}, and {run}"
 
 
 def test_answers_go_where_the_example_has_them_and_comments_stay(folder):
@@ -101,7 +119,11 @@ def test_nothing_is_overwritten(folder):
         (["--from", "ghost"], "there is no example 'ghost'"),
         (["--set", "owner"], "no value"),
         (["--set", "ghost=1"], "it asks description, owner"),
-        (["--set", "name=Not A Name"], "does not match"),
+        (["--set", "name=Not A Name"], "error: --set name: 'Not A Name' does not match"),
+        (["--set", "name=Not A Name"], "hint: it matches ^[a-z][a-z0-9-]{1,39}$, such as greeter"),
+        (["--set", "e2e=maybe"], "error: --set e2e=maybe: this is no boolean\n  hint: write it like --set 'e2e=true'"),
+        (["--set", "owner=ann,bob"], "error: --set owner: 'ann,bob' does not match"),
+        (["--set", "description="], "error: --set description: '' "),
         (["-o", "x.txt"], "end in .yaml"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -163,6 +185,15 @@ def test_every_agent_shows_an_example_that_passes_the_check(folder, name):
     stage = agent_record(registry()[name], registry())["example"]
     assert all(f"  {line}\n" in shown for line in stage.splitlines())
     assert yaml.safe_load(stage).items() <= yaml.safe_load(text)["stages"].items()
+
+
+def test_examples_say_something():
+    shown = {name: yaml.safe_load(agent_record(agent, registry())["example"])[name] for name, agent in registry().items()}
+    assert shown["diagnose"]["gates"] == ["quotes.kept >= 1"]
+    assert shown["scaffold"]["with"]["requirements"]
+    agent = replace(registry()["validate"], gates=(), gates_by={}, metrics={"n": Metric("a number")})
+    stage = yaml.safe_load(agent_record(agent, registry())["example"])["validate"]
+    assert stage["gates"] == [{"metric": "n", "at_least": 1, "blocking": False}], "nobody says which way is better"
 
 
 def test_agents_are_listed(folder):

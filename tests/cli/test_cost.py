@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from recorded import Recorded
 
+from taxiway.agents import registry
+from taxiway.compiler import compile_file
 from taxiway.compiler.plan import Budget, ModelChoice, PlannedModels
 from taxiway.errors import InputError
 from taxiway.home import Home
@@ -41,7 +44,9 @@ def project(tmp_path, monkeypatch):
     for name in ("TAXIWAY_HOME", "TAXIWAY_AIRFLOW_URL", "TAXIWAY_AIRFLOW_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-    Recorded(Home(tmp_path / ".taxiway")).add("shop", RUN)
+    recorded = Recorded(Home(tmp_path / ".taxiway"))
+    recorded.add("shop", RUN)
+    recorded.began_with(RUN, compile_file(tmp_path / "pipelines" / "shop.yaml", registry()))
     return tmp_path
 
 
@@ -87,6 +92,24 @@ def test_for_programs(project):
     assert [(s["stage"], s["model"], s["calls"]) for s in told["stages"]] == [("check", "m", 1)]
 
 
+def test_the_budget_is_the_one_that_the_run_began_with(project):
+    spend(project, "check", REPLY)
+    (project / "pipelines" / "shop.yaml").write_text(PIPELINE.replace("usd: 2", "usd: 4"))
+    assert json.loads(taxiway("shop", "--format", "json"))["budget"] == {"usd": 2.0, "tokens": 100_000}
+    (project / "pipelines" / "shop.yaml").unlink()
+    assert "budget   2 USD (1.9978 left) and 100000 tokens (98700 left)" in taxiway("shop")
+
+
+@pytest.mark.parametrize("module", ["", "dag = build_dag('{}')\n", "dag = build_dag(\\'x)\n", "from elsewhere import dag\n"])
+def test_a_run_whose_plan_is_not_known_any_more_has_a_cost_and_no_budget(project, module):
+    spend(project, "check", REPLY)
+    with sqlite3.connect(project / ".taxiway" / "airflow" / "airflow.db") as db:
+        db.execute("UPDATE dag_code SET source_code = ?", (module,))
+    told = json.loads(taxiway("shop", "--format", "json"))
+    assert (told["usd"], told["budget"]) == (0.0022, None)
+    assert "budget" not in taxiway("shop")
+
+
 def test_what_was_replayed_cost_nothing(project):
     spend(project, "check", REPLY, replace(REPLY, replayed=True))
     head, line = (row.split() for row in taxiway("shop").splitlines()[:2])
@@ -96,6 +119,8 @@ def test_what_was_replayed_cost_nothing(project):
 def test_a_price_that_nobody_knows(project):
     (project / "pipelines" / "policies" / "p.yaml").write_text("policy: p\nmodels: {model: other}\n")
     (project / "pipelines" / "shop.yaml").write_text(PIPELINE.replace("usd: 2, ", ""))
+    with sqlite3.connect(project / ".taxiway" / "airflow" / "airflow.db") as db:
+        db.execute("DELETE FROM dag_code")
     spend(project, "check", replace(REPLY, model="other"), models=replace(MODELS, prices={}), model="other")
     said = taxiway("shop").splitlines()
     assert said[1].split()[6] == "unknown"
@@ -105,14 +130,6 @@ def test_a_price_that_nobody_knows(project):
 def test_a_run_without_a_model(project):
     assert taxiway("shop") == f"no model was asked in run {RUN} of shop\n"
     assert not Home(project / ".taxiway").ledger.exists(), "asking makes nothing"
-
-
-def test_a_pipeline_whose_file_is_gone_has_a_cost_and_no_budget(project):
-    spend(project, "check", REPLY)
-    (project / "pipelines" / "shop.yaml").unlink()
-    said = taxiway(RUN)
-    assert "0.0022" in said
-    assert "budget" not in said
 
 
 def test_an_unknown_run(project):

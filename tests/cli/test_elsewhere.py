@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -17,7 +18,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from airflow_replay import serving
 from recorded import Recorded
 
+from taxiway.agents import registry
 from taxiway.cli import main
+from taxiway.compiler import compile_file
 from taxiway.home import Home
 
 RUN = {"dag_id": "shop", "dag_run_id": "r1", "state": "failed", "start_date": "2026-03-01T12:00:00Z", "end_date": "2026-03-01T12:00:09Z"}
@@ -103,6 +106,17 @@ def test_cost_is_what_the_stages_handed_on(airflow, taxiway):
     assert [word.strip() for word in rows[1] if word] == ["validate", "m, n", "3", "100", "40", "20", "0.5000", "0", "0"]
     assert done.stdout.splitlines()[3] == "in all   0.5000 USD, 160 tokens"
     assert "budget" not in done.stdout
+
+
+def test_cost_elsewhere_knows_the_budget_that_the_run_began_with(airflow, taxiway, tmp_path):
+    (tmp_path / "shop.yaml").write_text("pipeline: shop\nbudget: {usd: 2}\nstages: {validate: {agent: validate}}\n")
+    plan = compile_file(tmp_path / "shop.yaml", registry())
+    module = f"from taxiway_airflow.dag import build_dag\n\ndag = build_dag({plan.to_json()!a})\n"
+    airflow.answers["GET", AT] = [(200, {**RUN, "dag_versions": [{"version_number": 3}]})]
+    airflow.answers["GET", "/api/v2/dagSources/shop"] = [(200, {"content": module})]
+    done = taxiway("cost", "shop", "--format", "json")
+    assert json.loads(done.stdout)["budget"] == {"usd": 2.0, "tokens": None}
+    assert any("version_number" in str(asked[2]) for asked in airflow.asked if asked[1] == "/api/v2/dagSources/shop")
 
 
 def test_nothing_is_recorded_elsewhere(taxiway):

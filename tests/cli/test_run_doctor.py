@@ -71,11 +71,16 @@ BY_CONNECTION = "policy: floor\nmodels: {model: claude-opus-4-8, connection: our
     [
         ("policy: floor\n", {"ANTHROPIC_API_KEY": "hush"}, "ok", "no policy names one"),
         (ASKING, {}, "note", "policy floor: claude-opus-4-8, and there is no key"),
-        (ASKING, {"ANTHROPIC_API_KEY": "hush"}, "ok", "policy floor: claude-opus-4-8, a key is set"),
-        (ASKING, {"ANTHROPIC_BASE_URL": "http://user:hush@box:11434"}, "ok", "claude-opus-4-8, without a key at box"),
+        (ASKING, {"ANTHROPIC_API_KEY": "hush"}, "ok", "policy floor: claude-opus-4-8, through ANTHROPIC_API_KEY"),
+        (
+            ASKING,
+            {"ANTHROPIC_BASE_URL": "http://user:hush@box:11434"},
+            "ok",
+            "claude-opus-4-8, through ANTHROPIC_BASE_URL, without a key at box",
+        ),
         (ASKING, {"ANTHROPIC_BASE_URL": "hush://["}, "note", "ANTHROPIC_BASE_URL cannot be read"),
-        (ASKING, {"TAXIWAY_MODEL_REPLAY": "/tape"}, "ok", "claude-opus-4-8, replayed from /tape"),
-        (BY_CONNECTION, {}, "ok", "by Airflow's connection our_models"),
+        (ASKING, {"TAXIWAY_MODEL_REPLAY": "/tape"}, "ok", "claude-opus-4-8, through the answers recorded in /tape"),
+        (BY_CONNECTION, {}, "ok", "through Airflow's connection our_models"),
         ("policy: floor\nmodels: {modl: x}\n", {}, "note", "a policy cannot be read"),
     ],
 )

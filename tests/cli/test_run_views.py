@@ -35,7 +35,9 @@ def test_a_line_for_each_change(console):
         [Stage("a", task("a", "running")), Stage("b")],
         [Stage("a", task("a", "up_for_retry")), Stage("b")],
         [Stage("a", task("a", "running", 2)), Stage("b")],
-        [Stage("a", task("a", "success", 2), Result(summary="did [x]\nit")), Stage("b", task("b", "upstream_failed", 0))],
+        [Stage("a", task("a", "success", 2), Result(summary="did [x]\nit")), Stage("b", task("b", "running"))],
+        [Stage("b", task("b", "failed"), Result(outcome="failed", summary="it is\nbroken\n  hint: mend\nit"))],
+        [Stage("c", task("c", "upstream_failed", 0))],
     ]
     with view:
         for stages in looks:
@@ -46,7 +48,10 @@ def test_a_line_for_each_change(console):
         "a: waiting to try again",
         "a: running, try 2",
         "a: success, try 2 in 4.2 s: did [x] it",
-        "b: not run",
+        "b: running",
+        "b: failed in 4.2 s: it is broken",
+        "mend it",
+        "c: not run",
     ]
 
 

@@ -85,6 +85,30 @@ def test_wrong_use_ends_with_2(folder, words):
     assert taxiway(*words).exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("word", "problem", "hint"),
+    [
+        ("missing.yaml", "no file or folder missing.yaml", "`taxiway check pipelines` checks the pipelines of this project"),
+        ("good", "no file or folder good", "`taxiway check pipelines/it.yaml` checks that pipeline"),
+        (".", "no YAML files in .", "`taxiway check pipelines` checks the pipelines of this project"),
+    ],
+)
+def test_where_there_is_something_to_check(tmp_path, monkeypatch, word, problem, hint):
+    monkeypatch.delenv("TAXIWAY_HOME", raising=False)
+    (tmp_path / "pipelines").mkdir()
+    (tmp_path / "pipelines" / "it.yaml").write_text(GOOD)
+    monkeypatch.chdir(tmp_path)
+    said = taxiway("check", word)
+    assert (said.exit_code, said.stderr) == (2, f"error: {problem}\n  hint: {hint}\n")
+    assert taxiway("check", hint.split("`")[1].split()[2]).exit_code == 0, "the hint works"
+
+
+def test_where_there_is_nothing_to_check(tmp_path, monkeypatch):
+    monkeypatch.delenv("TAXIWAY_HOME", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert taxiway("check", ".").stderr == "error: no YAML files in .\n  hint: `taxiway new` makes a pipeline\n"
+
+
 def test_two_given_files_with_one_id(folder):
     (folder / "more").mkdir()
     (folder / "more" / "again.yaml").write_text(GOOD)
@@ -203,7 +227,6 @@ ASKING = "policy: default\nmodels: {model: claude-opus-4-6, agents: {repair: {mo
     ("policy", "says"),
     [
         ("policy: default\n", "none: the policy names no model for it, and the gates fail at once"),
-        ("policy: default\nmodels: {model: claude-opus-4-6, agents: {repair: {model: none}}}\n", "none: the policy names no model for it"),
         (
             "policy: default\nmodels: {model: claude-opus-4-6, agents: {repair: {model: claude-sonnet-4-6}}}\n",
             "up to 1 by claude-sonnet-4-6, each",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -20,7 +21,11 @@ from taxiway.integrations.claude import RECORD_VARIABLE, REPLAY_VARIABLE
 def tapes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "0.json").write_text("{}")
+    usage = {"input_tokens": 1, "output_tokens": 1, "cache_read_tokens": 0, "cache_write_tokens": 0}
+    reply = {"content": [], "stop_reason": "end_turn", "model": "m", "usage": usage}
+    (tmp_path / "full" / "0.json").write_text(json.dumps({"format": 1, "asked": "m", "request": {}, "reply": reply}))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "0.json").write_text('{"format": 1}')
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
     return tmp_path
@@ -31,6 +36,7 @@ REFUSED = {
     "replay from nowhere": ({"replay": "ghost"}, "nothing is recorded in ghost"),
     "replay from an empty folder": ({"replay": "empty"}, "nothing is recorded in empty"),
     "replay from a file": ({"replay": "file"}, "nothing is recorded in file"),
+    "replay of something else": ({"replay": "other"}, "other/0.json is no recorded answer"),
     "record into a file": ({"record": "file"}, "file is no folder"),
     "record elsewhere": ({"record": "new", "elsewhere": True}, "--record is for the Airflow that `taxiway run` starts"),
     "replay elsewhere": ({"replay": "full", "elsewhere": True}, "--replay is for the Airflow that `taxiway run` starts"),

@@ -110,7 +110,7 @@ CASES: dict[str, tuple[str, Any]] = {
     "limits.duration": ("limits", {"duration": "2h"}),
     "pipeline.budget": ("budget", {"usd": 1}),
     "budget.usd": ("budget", {"usd": 1}),
-    "budget.tokens": ("budget", {"tokens": 5000}),
+    "budget.tokens": ("budget", {"tokens": 50_000}),
     "budget.warn_at": ("budget", {"warn_at": 0.5}),
     "stage.repair": ("stages.w.repair", {}),
     "repair.attempts": ("stages.r1.repair", {"attempts": 3}),

@@ -81,8 +81,16 @@ def test_a_broken_policy_takes_down_what_may_stand_on_it(tmp_path):
     )
     a, b, c = compile_folder(tmp_path, AGENTS).values()
     assert [p.rule for p in a.problems] == ["bad-gate"]
-    assert [p.rule for p in b.problems] == ["bad-gate"]
+    assert [p.rule for p in b.problems] == ["unknown-policy", "bad-gate"]
     assert isinstance(c, Plan)
+
+
+@pytest.mark.parametrize("file", ["strict.yaml", "floor.yml"])
+def test_the_name_of_a_broken_policy_is_not_unknown(tmp_path, file):
+    content = "gates: {ghost: []}\npolicy: 'strict'  # the floor\n"
+    write(tmp_path, {"a.yaml": "policy: strict\n" + SPEC.format("a"), f"policies/{file}": content})
+    (found,) = compile_folder(tmp_path, AGENTS).values()
+    assert [p.rule for p in found.problems] == ["unknown-agent"]
 
 
 @pytest.mark.parametrize("kind", ["file", "loop", "folder called default.yaml"])

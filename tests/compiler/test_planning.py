@@ -212,6 +212,7 @@ def test_graph():
 
 MODEL = "models: {model: claude-sonnet-5-5}\n"
 REPAIRED = "v: {agent: validate, repair: {attempts: 1}}"
+BUILT = "s: {agent: scaffold, with: {name: greeter, requirements: A page.}}"
 
 
 @pytest.mark.parametrize(
@@ -219,8 +220,8 @@ REPAIRED = "v: {agent: validate, repair: {attempts: 1}}"
     [
         (REPAIRED, MODEL, True),
         (REPAIRED, "", False),
-        (REPAIRED, "models: {model: none}\n", False),
-        (REPAIRED, "models: {model: claude-sonnet-5-5, agents: {repair: {model: none}}}\n", False),
+        (BUILT, "models: {model: none}\n", False),
+        (BUILT, "models: {model: claude-sonnet-5-5, agents: {scaffold: {model: none}}}\n", False),
         (REPAIRED, "models: {model: none, agents: {repair: {model: claude-sonnet-5-5}}}\n", True),
         ("v: {agent: validate, repair: {agent: update_dependencies}}", MODEL, False),
         ("v: {agent: validate, repair: {agent: scaffold, with: {template: none, bug: It is late.}}}", MODEL, True),
@@ -232,7 +233,7 @@ REPAIRED = "v: {agent: validate, repair: {attempts: 1}}"
         "repair",
         "no policy",
         "no model",
-        "none for repair",
+        "none for it",
         "one for repair alone",
         "no model's repair",
         "an agent that thinks",

@@ -73,6 +73,7 @@ def test_it_accepts(text):
         "policy: p\ngates: {validate: [coverage.line 80]}",
         "policy: p\ngates: {validate: [{metric: availability, above: 1}]}",
         "policy: p\nowner: me",
+        "policy: p\nmodels: {agents: {validate: {effort: low}}}",
         "policy: p\nrepositories: [{trusted: true}]",
         "policy: p\npools: {x: 0}",
         "policy: p\n" + WAIVER.replace("tests.failed", "availability"),

@@ -353,6 +353,11 @@ STAGES = {
         "name",
     ),
     "nothing to build": (stages("s: {agent: scaffold, with: {template: none}}"), [(3, 30, "missing-key")], "requirements"),
+    "a bug and requirements": (
+        stages("s: {agent: scaffold, with: {template: none, bug: x, requirements: y}}"),
+        [(3, 69, "idle-input")],
+        "`requirements` beside `bug`",
+    ),
     "a bug of a new project": (stages("s: {agent: scaffold, with: {name: aa, bug: x}}"), [(3, 46, "idle-input")], "new project"),
     "bad input": (stages("s: {agent: scaffold, with: {name: Bad Name}}"), [(3, 37, "bad-value")], "Bad Name"),
     "an input of another mode": (
@@ -594,6 +599,103 @@ def test_the_forge_of_a_repository(entry, place):
 def test_a_mode_that_a_run_decides_takes_the_inputs_of_both():
     text = "params: {m: {type: string}}\n" + stages("i: {agent: integrate, with: {mode: '{{ params.m }}', wait: 5m}}").removeprefix(HEAD)
     assert problems(HEAD + text) == []
+
+
+@pytest.mark.parametrize(
+    ("gate", "rule", "says"),
+    [
+        ("tests.total >= 0", "idle-gate", "`tests.total >= 0` checks nothing: tests.total is always at least 0"),
+        ("tests.total > -1", "idle-gate", "is always at least 0"),
+        ("tests.total != -1", "idle-gate", "is always at least 0"),
+        ("coverage.line <= 100", "idle-gate", "is always at least 0 and at most 100"),
+        ("{metric: coverage.line, at_least: 0}", "idle-gate", "`coverage.line >= 0` checks nothing"),
+        ("tests.total < 0", "contradiction", "no value passes `tests.total < 0`: tests.total is always at least 0"),
+        ("coverage.line > 100", "contradiction", "no value passes `coverage.line > 100`"),
+        ("coverage.line == 101", "contradiction", "no value passes `coverage.line == 101`"),
+    ],
+)
+def test_a_gate_that_decides_nothing(gate, rule, says):
+    pipeline = f"pipeline: p\nstages:\n  v:\n    agent: validate\n    gates:\n      - {gate}\n"
+    policy = f"policy: p\ngates:\n  validate:\n    - {gate}\n"
+    for load in (
+        lambda: load_pipeline(pipeline.encode(), "p.yaml", AGENTS, {}),
+        lambda: load_policy(policy.encode(), "p.yaml", AGENTS),
+    ):
+        with pytest.raises(SpecError) as refused:
+            load()
+        (found,) = refused.value.problems
+        assert found.rule == rule
+        assert says in found.problem
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [
+        "tests.skipped > 0",
+        "tests.skipped != 0",
+        "coverage.line >= 100",
+        "coverage.line < 100",
+        "{metric: complexity.max, at_least: 0, blocking: false}",
+    ],
+)
+def test_a_gate_at_the_end_of_its_range_may_decide(gate):
+    given = f"agent: validate\nwith: {{checks: [tests, complexity]}}\ngates:\n  - {gate}\n"
+    load_pipeline(f"pipeline: p\nstages:\n  v:\n{textwrap.indent(given, '    ')}".encode(), "p.yaml", AGENTS, {})
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("prices: {m: {input: 1, output: 1}}", "write it below `models:`"),
+        ("model: m", "write it below `models:`"),
+        ("usd: 1", "write it below `budget:`"),
+    ],
+)
+def test_what_stands_in_another_place_of_a_policy(line, hint):
+    with pytest.raises(SpecError) as refused:
+        load_policy(f"policy: p\n{line}\n".encode(), "p.yaml", AGENTS)
+    (found,) = refused.value.problems
+    assert (found.rule, found.hint) == ("unknown-key", hint)
+
+
+def test_a_bug_or_requirements_as_a_run_decides():
+    given = "{template: none, bug: '{{ params.bug }}', requirements: '{{ params.wish }}'}"
+    params = "params: {bug: {type: string, default: ''}, wish: {type: string}}\n"
+    load_pipeline((f"pipeline: p\n{params}stages:\n  s: {{agent: scaffold, with: {given}}}\n").encode(), "p.yaml", AGENTS, {})
+
+
+@pytest.mark.parametrize(
+    ("value", "problem", "hint"),
+    [
+        ("{usd: .nan}", "'.nan' is not a number that can be compared", "write a finite number"),
+        ("{tokens: 999999999999999999999999}", "'999999999999999999999999' is too long a number", "quote it if it is text"),
+        ("{tokens: 0x10}", "'0x10' means different things to different YAML readers", "quote it if it is text"),
+        ("{tokens: 99999999999}", "'tokens' is out of range: 99_999_999_999", "at most 10_000_000_000"),
+        ("{tokens: 999999999999999999999}", "'tokens' is out of range: a number of 21 digits", "at most 10_000_000_000"),
+        ("{usd: 0}", "'usd' is out of range: 0", "above 0"),
+    ],
+)
+def test_a_number_that_is_none_is_one_problem(value, problem, hint):
+    with pytest.raises(SpecError) as refused:
+        load_pipeline(f"budget: {value}\n{GOOD}".encode(), "p.yaml", AGENTS, {})
+    (found,) = refused.value.problems
+    assert found.problem == problem
+    assert found.hint.startswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("../../etc/passwd", "write the value of `policy:` in its file; there is strict, watched"),
+        ("policies/strict.yaml", "name it: `policy: strict`"),
+    ],
+)
+def test_a_policy_is_named_by_its_id(name, hint):
+    policies = {n: load_policy(f"policy: {n}\n".encode(), f"{n}.yaml", AGENTS) for n in ("strict", "watched")}
+    with pytest.raises(SpecError) as refused:
+        load_pipeline(f"policy: {name}\n{GOOD}".encode(), "p.yaml", AGENTS, policies)
+    (found,) = refused.value.problems
+    assert (found.rule, found.problem, found.hint) == ("bad-id", f"'{name}' is no id of a policy", hint)
 
 
 def test_what_looks_like_a_key_is_not_repeated():

@@ -102,10 +102,34 @@ PASSES = {
 }
 
 
+IDLE = """
+  replies:
+    - use: {hand_in: {cause: I do not know., summary: Nothing}}
+    - use: {hand_in: {cause: I do not know., summary: Nothing}}
+"""
+PASSES["repairs that change nothing leave the gates as they were measured"] = case(
+    "{outcome: failed, stages: {value: failed}, gates: {value: failed}}", replies=IDLE
+)
+
+
 @pytest.mark.parametrize("text", PASSES.values(), ids=PASSES)
 def test_what_is_as_expected_passes(bench, text):
     tried = bench.problems(text)
     assert tried.problems == ()
+
+
+TOO_FEW = """
+  replies:
+    - say: I think.
+"""
+
+
+def test_too_few_replies_say_what_to_add(bench):
+    asked, *rest = bench.problems(case("{}", replies=TOO_FEW)).problems
+    assert asked.startswith(
+        "the model was asked more often than there are replies: request 2 has no answer: the script has 1\nhint: add what"
+    )
+    assert rest == ["outcome: expected success, it is failed", "stage value failed: its model had no reply left"]
 
 
 FAILS = {
@@ -171,14 +195,37 @@ WRONG = {
     "a path that leads out": ("it: {files: {../x: y}}", "error: '../x' is no path in the project", "from the project's root"),
     "an absolute path": ("it: {expect: {files: {/etc/passwd: {contains: root}}}}", "'/etc/passwd' is no path in the project", ""),
     "a file that is neither": ("it: {expect: {files: {a: {}}}}", "say what is in the file, or that it is absent", "{absent: true}"),
+    "a cassette of something else": ("it: {cassette: other}", "other/x.json is no recorded answer", "record the run again"),
+    "an empty cassette": ("it: {cassette: pipelines}", "nothing is recorded in", "--record DIR"),
     "no cases": ("", "'cases' must be a mapping of keys to values, not empty", ""),
 }
 
 
 @pytest.mark.parametrize(("text", "problem", "hint"), WRONG.values(), ids=WRONG)
 def test_a_file_that_is_wrong_says_where(bench, text, problem, hint):
+    (bench.folder / "other").mkdir()
+    (bench.folder / "other" / "x.json").write_text('{"format": 1}')
     with pytest.raises(SpecError) as wrong:
         load_cases(bench.file(text), AGENTS)
+    assert problem in str(wrong.value)
+    assert hint in str(wrong.value)
+
+
+OTHERS = {
+    "nothing": ("", "1:1: error: the file is empty", "start with `pipeline: ../pipelines/NAME.yaml` and `cases:`"),
+    "no case": ("pipeline: pipelines/shop.yaml\ncases: {}\n", "2:8: error: 'cases' has no entries", "at least 1 entry"),
+    "a pipeline": (PIPELINE, "error: this file is a pipeline, and holds no test cases", "into a file of their own"),
+    "a policy": (POLICY, "1:1: error: this file is a policy, and holds no test cases", "into a file of their own"),
+}
+
+
+@pytest.mark.parametrize(("text", "problem", "hint"), OTHERS.values(), ids=OTHERS)
+def test_another_file_says_what_it_is(bench, text, problem, hint):
+    path = bench.folder / "it.yaml"
+    path.write_text(text)
+    with pytest.raises(SpecError) as wrong:
+        load_cases(path, AGENTS)
+    assert len(wrong.value.problems) == 1
     assert problem in str(wrong.value)
     assert hint in str(wrong.value)
 

@@ -15,7 +15,7 @@ from taxiway.records import Model, Result, Verdict
 if TYPE_CHECKING:
     from taxiway.agents.mind import Mind  # only attempts need it, and this module is read while DAGs are parsed
 
-__all__ = ["API_VERSION", "Agent", "AgentInput", "Later", "Metric", "StageAttempt", "WithinTimeout"]
+__all__ = ["API_VERSION", "Agent", "AgentInput", "Later", "Metric", "ModelUse", "StageAttempt", "WithinTimeout"]
 
 API_VERSION = 1
 
@@ -38,10 +38,14 @@ class WithinTimeout:
 
 @dataclass(frozen=True)
 class Metric:
-    """A number that an agent can measure. `unit` is "", "%", "ms", ..."""
+    """A number that an agent can measure. `unit` is "", "%", "ms", ...; `least` and `most` are the bounds that it never leaves,
+    None where there is none. `example` is a threshold that says something, such as "<= 3", for `taxiway agents`."""
 
     description: str
     unit: str = ""
+    least: float | None = 0.0
+    most: float | None = None
+    example: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,8 +86,21 @@ def _default(inputs: type[AgentInput], name: str) -> Any:
     return inputs.model_fields[name].get_default(call_default_factory=True)
 
 
+@dataclass(frozen=True)
+class ModelUse:
+    """That a stage may ask a model, and `without` one, what comes of it: a few words after "none:". `fails` where the stage then fails
+    whenever it runs, which is wrong on a policy that says `model: none`."""
+
+    without: str
+    fails: bool = False
+
+
 def _never(_: Mapping[str, Any]) -> bool:
     return False
+
+
+def _as_it_says(_: Mapping[str, Any]) -> ModelUse:
+    return ModelUse("the agent says what it does then")
 
 
 @dataclass(frozen=True)
@@ -98,7 +115,7 @@ class Agent:
     same way, the metrics that are measured only where the list holds the word. `touches` says in one line, for
     `taxiway plan`, what it will change. `thinks` says, of a stage's `with` as the spec writes it, whether a model may change code
     in it (where in doubt, as with a template: yes): such code runs with isolation alone. `asks` is what it asks a model for,
-    "" for nothing.
+    "" for nothing; `uses_model`, of an agent that asks, whether a stage with this `with` does, None where it does not.
     """
 
     name: str
@@ -114,6 +131,7 @@ class Agent:
     touches: str = "nothing"
     thinks: Callable[[Mapping[str, Any]], bool] = _never
     asks: str = ""
+    uses_model: Callable[[Mapping[str, Any]], ModelUse | None] = _as_it_says
     outputs: tuple[str, ...] = ()
     version: str = "1"
     api: int = API_VERSION

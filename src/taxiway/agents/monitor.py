@@ -180,7 +180,7 @@ AGENT = Agent(
     inputs=MonitorInput,
     run=run,
     metrics={
-        "availability": Metric("share of requests answered with 2xx or 3xx, 0 to 1"),
+        "availability": Metric("share of requests answered with 2xx or 3xx, 0 to 1", most=1),
         "latency.p50_ms": Metric("median time to the last byte", "ms"),
         "latency.p95_ms": Metric("95th percentile of the time to the last byte", "ms"),
         "requests": Metric("requests made"),

@@ -20,6 +20,7 @@ from taxiway.errors import InputError, OperatorError
 
 if TYPE_CHECKING:
     from taxiway.cli.new import Draft
+    from taxiway.compiler import Plan
 
 __all__ = ["register"]
 
@@ -72,13 +73,25 @@ def new(
         if not place.name.lower().endswith((".yaml", ".yml")):
             raise InputError(f"{place} would not be taken for a pipeline", hint="let its name end in .yaml")
         _refuse_taken(draft, place.parent)
-        files = write(draft, place)
+        files, plan = write(draft, place)
     except InputError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(USAGE) from error
     for path in files:
         typer.echo(f"wrote {_near(path)}")
-    typer.echo(f"next: taxiway plan {_near(place)}, then taxiway run {draft.pipeline}")
+    typer.echo(f"next: taxiway plan {_near(place)}, then {_to_run(plan, place)}")
+
+
+def _to_run(plan: Plan, place: Path) -> str:
+    from taxiway.cli.params import needed, to_give  # noqa: PLC0415
+
+    command = " ".join(filter(None, [f"taxiway run {plan.pipeline}", to_give(needed(plan.params))]))
+    folder = _folder()
+    return (
+        command
+        if place.parent.resolve() == folder.resolve()
+        else f"move it, with its policies/, to {_near(folder)}/, which Airflow reads, and {command}"
+    )
 
 
 def _chosen(example: str, *, asks: bool) -> Path:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
@@ -23,7 +25,11 @@ if TYPE_CHECKING:
     from taxiway.compiler.plan import Plan
     from taxiway.integrations.airflow_rest import Run
 
-__all__ = ["RunCost", "cost_elsewhere", "cost_here", "register", "told"]
+__all__ = ["RunCost", "began_with", "cost_elsewhere", "cost_here", "register", "told"]
+
+
+_MODULE = re.compile(r"^dag = build_dag\(('.*?'|\".*?\")(?:, closed=True)?\)$", re.MULTILINE)
+"""The line of a module that holds its plan, as `taxiway_airflow` writes it."""
 
 
 class Format(StrEnum):
@@ -60,13 +66,13 @@ def cost(
     project = project_of(where)
     with records(where, project) as known:
         found = find_run(run, known)
-        spent = cost_elsewhere(found, known) if where or project is None else cost_here(found, project)
+        spent = cost_elsewhere(found, known) if where or project is None else cost_here(found, project, known)
     typer.echo(json.dumps(spent.as_data(found), indent=2) if how is Format.json else "\n".join(told(spent, found)))
 
 
 @dataclass(frozen=True)
 class RunCost:
-    """The calls of a run's models, and the budget that its file names now (None where there is no such file)."""
+    """The calls of a run's models, and the budget that it began with (None where Airflow does not know its plan any more)."""
 
     lines: tuple[Line, ...]
     budget: Budget | None = None
@@ -94,16 +100,16 @@ class RunCost:
         }
 
 
-def cost_here(run: Run, project: Project) -> RunCost:
+def cost_here(run: Run, project: Project, known: Records) -> RunCost:
     """By the ledger of the project's home: what is open and what was not answered, too."""
     from taxiway.integrations.ledger import SqliteLedger  # noqa: PLC0415 - what a command needs is loaded when it runs
     from taxiway.stage import run_key  # noqa: PLC0415
 
     # Asking must not make a home where there is none.
     calls = SqliteLedger(project.home.ledger).spending(run_key(run.dag, run.id)) if project.home.ledger.exists() else ()
-    plan = _plan(run.dag, project)
+    plan = began_with(run, known)
     found = lines(calls)
-    if plan and (models := plan.policy.models):
+    if (prices := plan or _plan(run.dag, project)) and (models := prices.policy.models):
         found = tuple(line if line.usd or priced(line.model, models) else replace(line, usd=None) for line in found)
     return RunCost(found, plan.budget if plan else None)
 
@@ -116,7 +122,19 @@ def cost_elsewhere(run: Run, known: Records) -> RunCost:
         if result and (cost := result.cost):
             counts = (cost.calls, cost.input_tokens, cost.cached_tokens, cost.output_tokens)
             found.append(Line(task.id, ", ".join(cost.models), *counts, cost.usd, cost.replayed))
-    return RunCost(tuple(found))
+    plan = began_with(run, known)
+    return RunCost(tuple(found), plan.budget if plan else None)
+
+
+def began_with(run: Run, known: Records) -> Plan | None:
+    """The plan of a run, from the module that Airflow keeps of it; None where there is none, or another Taxiway wrote it."""
+    from taxiway.compiler import Plan  # noqa: PLC0415
+
+    found = _MODULE.search(known.source_of(run.dag, run.id))
+    try:
+        return Plan.from_json(str(ast.literal_eval(found[1]))) if found else None
+    except (ValueError, TypeError, KeyError, SyntaxError):
+        return None
 
 
 def told(cost: RunCost, run: Run) -> Iterator[str]:

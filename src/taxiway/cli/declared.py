@@ -135,10 +135,11 @@ def _stage(agent: Agent, agents: Mapping[str, Agent]) -> dict[str, Any]:
     stage: dict[str, Any] = {"agent": agent.name}
     if given := _inputs(agent):
         stage["with"] = given
-    if gates := agent.default_gates():
+    if gates := [*agent.default_gates(), *(f"{name} {metric.example}" for name, metric in agent.metrics.items() if metric.example)]:
         stage["gates"] = [gates[0]]
     elif agent.metrics:
-        stage["gates"] = [f"{next(iter(agent.metrics))} >= 0"]
+        # Nobody says which way is better: measured and shown, it stops nothing.
+        stage["gates"] = [{"metric": next(iter(agent.metrics)), "at_least": 1, "blocking": False}]
     if agent.after_failure:
         stage["recovers"] = [_stage_name(agents[name]) for name in _before(agent) if name in agents]
     return stage

@@ -14,15 +14,14 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 from taxiway.agents import registry
+from taxiway.cli.models import way_to
 from taxiway.cli.project import Project
 from taxiway.compiler.files import POLICIES, load_policies
 from taxiway.integrations import bubblewrap
 from taxiway.integrations.airflow_settings import foreign
 from taxiway.integrations.browsers import find_browsers
-from taxiway.integrations.claude import REPLAY_VARIABLE
 from taxiway.integrations.servers import LocalServers
 
 __all__ = ["Finding", "examine"]
@@ -143,25 +142,10 @@ def _models(project: Project, environ: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _way_to_models(asks: str, connection: str, environ: Mapping[str, str]) -> Finding:
-    if replayed := environ.get(REPLAY_VARIABLE):
-        return Finding("ok", "models", f"{asks}, replayed from {replayed}")
-    if connection:
-        return Finding("ok", "models", f"{asks}, by Airflow's connection {connection}")
-    key, address = environ.get("ANTHROPIC_API_KEY", "").strip(), environ.get("ANTHROPIC_BASE_URL", "").strip()
-    if not key and not address:
-        hint = "set ANTHROPIC_API_KEY (or ANTHROPIC_BASE_URL for a server of your own), or name a connection in the policy"
-        return Finding("note", "models", f"{asks}, and there is no key; what needs a model fails, and nothing is repaired", hint)
-    try:
-        # An address may hold credentials: only its host is shown.
-        host = urlsplit(address or "").hostname
-    except ValueError:
-        host = None
-    if address and not host:
-        return Finding(
-            "note", "models", f"{asks}, and ANTHROPIC_BASE_URL cannot be read", "set it to an address such as http://localhost:11434"
-        )
-    place = f" at {host}" if host else ""
-    return Finding("ok", "models", f"{asks}, {'a key is set' if key else 'without a key'}{place}")
+    way = way_to(connection, environ)
+    if not way.through:
+        return Finding("note", "models", f"{asks}, and {way.missing}; what needs a model fails, and nothing is repaired", way.hint)
+    return Finding("ok", "models", f"{asks}, through {way.through}")
 
 
 def _home(home: Path) -> Finding:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ import yaml
 from taxiway.agents import registry
 from taxiway.cli.examples import policy_file
 from taxiway.cli.params import read_params
-from taxiway.compiler import compile_content
+from taxiway.compiler import Plan, compile_content
 from taxiway.compiler.files import POLICIES, load_policies
 from taxiway.errors import InputError, OperatorError
+from taxiway.spec import PipelineSpec
 
 __all__ = ["Draft", "Question", "as_answer", "write"]
 
@@ -70,7 +71,7 @@ class Draft:
         """What may be answered besides the id, in the order of the file."""
         for name in _TEXTS:
             if name in self._data:
-                yield Question(name, name, self._answers.get((name,), self._data[name]), str)
+                yield Question(name, name, self._answers.get((name,), self._data[name]), _reader(name, _field(name)))
         for name, schema in (self._data.get("params") or {}).items():
             if "default" in schema:
                 yield self._param(name)
@@ -92,7 +93,7 @@ class Draft:
         about = f"{schema.get('description') or name} (default of param {name})"
         now = self._answers.get(("params", name, "default"), schema["default"])
         called = f"params.{name}" if name in _TEXTS else name
-        return Question(called, about, now, lambda text: read_params([f"{name}={text}"], {name: schema})[name])
+        return Question(called, about, now, _reader(called, schema))
 
     def text(self, folder: Path) -> str:
         """The pipeline as text for a file in `folder`. What was not answered stands as in the example."""
@@ -106,9 +107,22 @@ class Draft:
         return _for_editors(text, folder)
 
 
-def write(draft: Draft, output: Path) -> list[Path]:
-    """Write the pipeline, and the policy that it stands on where there is none; the files written. Raises SpecError or InputError
-    and writes nothing where that would be no good pipeline, or something is there already."""
+def _reader(called: str, schema: Mapping[str, Any]) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        return read_params([f"{called}={text}"], {called: schema}, option="--set")[called]
+
+    return read
+
+
+def _field(name: str) -> Mapping[str, Any]:
+    """What the pipeline's field of that name takes."""
+    schema: Mapping[str, Any] = PipelineSpec.model_json_schema()["properties"][name]
+    return {word: bound for word, bound in schema.items() if word not in ("description", "title")}
+
+
+def write(draft: Draft, output: Path) -> tuple[list[Path], Plan]:
+    """Write the pipeline, and the policy that it stands on where there is none; the files written, and its plan. Raises SpecError or
+    InputError and writes nothing where that would be no good pipeline, or something is there already."""
     folder = output.parent
     text = draft.text(folder)
     policies, broken = load_policies(folder / POLICIES, registry())
@@ -121,10 +135,10 @@ def write(draft: Draft, output: Path) -> list[Path]:
     for path in files:
         if path.exists() or path.is_symlink():
             raise InputError(f"{path} is there already", hint="give another name, or another place with --output")
-    compile_content(text.encode(), str(output), registry(), policies, broken)
+    plan = compile_content(text.encode(), str(output), registry(), policies, broken)
     for path, content in files.items():
         _place(path, content)
-    return list(files)
+    return list(files), plan
 
 
 def _for_editors(text: str, folder: Path) -> str:

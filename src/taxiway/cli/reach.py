@@ -60,6 +60,9 @@ class Records(Protocol):
     def result(self, dag: str, run: str, task: str, *, map_index: int = -1) -> Result | None:
         """What a stage handed on."""
 
+    def source_of(self, dag: str, run: str) -> str:
+        """The module of a DAG in the version that a run began with; "" where that is not known any more."""
+
     def log(self, dag: str, run: str, task: str, attempt: int, *, map_index: int = -1) -> list[dict[str, Any]]:
         """The events of one try."""
 

@@ -17,9 +17,11 @@ from taxiway.agents import registry
 from taxiway.cli.browsers import missing_browsers
 from taxiway.cli.ends import INTERRUPTED
 from taxiway.cli.interrupts import Interrupts
+from taxiway.cli.models import Asks
 from taxiway.cli.params import read_params
 from taxiway.cli.project import Project, find_pipeline, is_spec
 from taxiway.cli.reach import Elsewhere, connected
+from taxiway.cli.repositories import check_repository
 from taxiway.cli.summary import print_summary
 from taxiway.cli.tapes import refuse_running
 from taxiway.cli.watching import LEAF, Lines, LiveTable, Stage, View, follow, look
@@ -30,6 +32,7 @@ from taxiway.errors import OperatorError
 from taxiway.integrations.airflow_archive import log_file
 from taxiway.integrations.airflow_rest import AirflowClient, Credentials, Run
 from taxiway.integrations.airflow_server import AirflowServer
+from taxiway.integrations.airflow_state import read_state
 from taxiway.integrations.browsers import find_browsers
 
 __all__ = ["Place", "run_elsewhere", "run_here", "serving", "settle", "stages_of", "watched"]
@@ -77,12 +80,21 @@ def run_here(
     file = find_pipeline(name, project)
     plan = _compiled(file)
     conf = read_params(params, plan.params)
-    for warning in missing_browsers(plan, conf, find_browsers(os.environ)):
-        console.print(f"warning: {warning}", soft_wrap=True, highlight=False, markup=False)
+    check_repository(plan, conf, registry())
+    state = read_state(project.home)
+    asks = Asks(plan, conf, registry(), {**os.environ, **tapes}, sure=not (state and state.running))
+    for warning in (*missing_browsers(plan, conf, find_browsers(os.environ)), *asks.missing()):
+        _warn(console, warning)
     with serving(project, keep=keep, console=console, interrupts=interrupts, tapes=tapes) as place:
         place.client.wait_for_dag(plan.pipeline, digest=plan.digest, file=file.name)
+        for warning in asks.unconnected(place.client):
+            _warn(console, warning)
         order, budget = [s.id for s in plan.stages], budget_text(plan.budget)
         return _run(place, plan.pipeline, order, conf, console=console, interrupts=interrupts, budget=budget)
+
+
+def _warn(console: Console, text: str) -> None:
+    console.print(f"warning: {text}", soft_wrap=True, highlight=False, markup=False)
 
 
 def run_elsewhere(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from enum import StrEnum
@@ -15,13 +16,14 @@ import typer
 from taxiway.agents import registry
 from taxiway.cli.complete import pipelines
 from taxiway.cli.ends import USAGE
-from taxiway.compiler import Plan, compile_file
+from taxiway.cli.filled import defaults_of, fill, filled
 from taxiway.compiler import check as checking
+from taxiway.compiler import compile_file
 from taxiway.compiler.schema import schema_text
 from taxiway.compiler.show import as_mermaid
 from taxiway.compiler.show import as_text as plan_text
-from taxiway.errors import InputError
-from taxiway.render import decide, render
+from taxiway.errors import InputError, OperatorError
+from taxiway.render import decide
 from taxiway.spec import formats
 
 __all__ = ["register"]
@@ -43,7 +45,7 @@ class PlanFormat(StrEnum):
     mermaid = "mermaid"
 
 
-Paths = Annotated[list[Path], typer.Argument(exists=True, help="Pipeline files, policy files, or folders of them.")]
+Paths = Annotated[list[Path], typer.Argument(help="Pipeline files, policy files, or folders of them.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -56,13 +58,31 @@ def register(app: typer.Typer) -> None:
 
 def check(paths: Paths, how: Annotated[CheckFormat, typer.Option("--format", help="text, json or sarif.")] = CheckFormat.text) -> None:
     """Check pipelines and policies; every problem with its line. Ends with 1 where there is one, 2 where nothing could be checked."""
-    checked = checking.check(paths, registry(), _today())
-    if not checked.files:
-        raise typer.BadParameter(f"no YAML files in {', '.join(map(str, paths))}", param_hint="PATHS")
+    checked = None if any(not path.exists() for path in paths) else checking.check(paths, registry(), _today())
+    if checked is None or not checked.files:
+        typer.echo(f"error: {_nothing_in(paths)}", err=True)
+        raise typer.Exit(USAGE)
     write = {CheckFormat.text: formats.as_text, CheckFormat.json: formats.as_json, CheckFormat.sarif: formats.as_sarif}
     typer.echo(write[how](checked))
     if checked.problems:
         raise typer.Exit(1)
+
+
+def _nothing_in(paths: list[Path]) -> InputError:
+    """Why there is nothing to check, and where there is something."""
+    from taxiway.cli.project import find_pipeline, find_project  # noqa: PLC0415
+
+    missing = next((path for path in paths if not path.exists()), None)
+    problem = f"no file or folder {missing}" if missing else f"no YAML files in {', '.join(map(str, paths))}"
+    hint = "`taxiway new` makes a pipeline"
+    with suppress(OperatorError):
+        project = find_project(Path.cwd(), os.environ)
+        place = project.pipelines
+        with suppress(InputError):
+            place = find_pipeline(missing.stem, project) if missing and missing.stem else place
+        near = place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place
+        hint = f"`taxiway check {near}` checks {'that pipeline' if place != project.pipelines else 'the pipelines of this project'}"
+    return InputError(problem, hint=hint)
 
 
 def plan(
@@ -75,24 +95,31 @@ def plan(
     how: Annotated[PlanFormat, typer.Option("--format", help="text, json or mermaid.")] = PlanFormat.text,
 ) -> None:
     """Show what a run would do: order, settings, edges, gates and what each stage will touch."""
+    from taxiway.cli.models import lines, way_to  # noqa: PLC0415
     from taxiway.cli.params import read_params  # noqa: PLC0415
+    from taxiway.cli.repositories import check_repository  # noqa: PLC0415
 
     try:
         path = _pipeline_file(pipeline)
-        found = compile_file(path, registry())
+        known = registry()
+        found = compile_file(path, known)
         # A param that was not given has its default, or no value yet.
-        values = _defaults(found) | read_params(param or [], found.params, all_needed=False)
+        values = defaults_of(found) | read_params(param or [], found.params, all_needed=False)
     except InputError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(USAGE) from error
-    found = replace(found, stages=tuple(replace(s, touches=str(_fill(s.touches, values))) for s in found.stages))
-    if how is PlanFormat.json:
-        typer.echo(json.dumps(json.loads(found.to_json()), indent=2))
-    elif how is PlanFormat.mermaid:
-        typer.echo(as_mermaid(found))
-    else:
-        shown = (replace(s, inputs=_fill(s.inputs, values), when=_decided(s.when, values)) for s in found.stages)
-        typer.echo(plan_text(replace(found, stages=tuple(shown)), values))
+    if how is PlanFormat.text:
+        shown = filled(found, values)
+        shown = replace(shown, stages=tuple(replace(s, when=_decided(s.when, values)) for s in shown.stages))
+        way = way_to(found.policy.models.connection if found.policy.models else "", os.environ)
+        typer.echo(plan_text(shown, values, lines(shown, known, way)))
+        try:
+            check_repository(found, values, known)
+        except InputError as error:
+            typer.echo(f"\nwarning: {error}", err=True)
+        return
+    found = replace(found, stages=tuple(replace(s, touches=str(fill(s.touches, values))) for s in found.stages))
+    typer.echo(as_mermaid(found) if how is PlanFormat.mermaid else json.dumps(json.loads(found.to_json()), indent=2))
 
 
 def _pipeline_file(name: str) -> Path:
@@ -109,10 +136,6 @@ def _pipeline_file(name: str) -> Path:
     if is_policy(path):
         raise InputError(f"{name} is a policy: it has no plan of its own", hint=f"`taxiway check {name}` checks it; plan a pipeline on it")
     return path
-
-
-def _defaults(found: Plan) -> dict[str, Any]:
-    return {name: schema["default"] for name, schema in found.params.items() if "default" in schema}
 
 
 def schema(
@@ -137,18 +160,6 @@ def schema(
 
 def _today() -> date:
     return datetime.now(UTC).date()
-
-
-def _fill(value: Any, values: dict[str, Any]) -> Any:
-    """With the params in it, each template for itself: one that names results of stages stays as it is."""
-    if isinstance(value, dict):
-        return {key: _fill(item, values) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_fill(item, values) for item in value]
-    try:
-        return render(value, {"params": values})
-    except InputError:
-        return value
 
 
 def _decided(when: str, values: dict[str, Any]) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from taxiway.cli.project import Project
-from taxiway.errors import InputError
+from taxiway.errors import InputError, OperatorError
 from taxiway.integrations.airflow_state import read_state
+from taxiway.integrations.cassettes import check_recorded
 from taxiway.integrations.claude import RECORD_VARIABLE, REPLAY_VARIABLE
 
 __all__ = ["refuse_running", "tape"]
@@ -45,6 +46,10 @@ def _writable(folder: Path) -> Path:
 
 
 def _recorded(folder: Path) -> Path:
-    if not folder.is_dir() or not any(folder.glob("*.json")):
+    if not folder.is_dir():
         raise InputError(f"nothing is recorded in {folder}", hint="`taxiway run PIPELINE --record DIR` records a run")
+    try:
+        check_recorded(folder)
+    except OperatorError as error:
+        raise InputError(error.problem, hint=error.hint) from error
     return folder.resolve()

@@ -21,6 +21,8 @@ __all__ = ["LEAF", "Lines", "LiveTable", "Stage", "View", "follow", "look", "sta
 LEAF = "outcome"
 """The generated last task, which is no stage."""
 
+_BELOW = " " * 11
+"""Below what a line says after its time."""
 _EVERY_S = 0.5
 _LOST_S = 60.0
 _OVER = {"success", "failed", "skipped", "upstream_failed", "removed"}
@@ -170,7 +172,7 @@ class Lines:
         if stage.state in ("success", "failed") and (took := stage.seconds(time.time())):
             text += f" in {took} s"
         if stage.result and stage.result.summary:
-            text += f": {_short(stage.result.summary)}"
+            text += f": {_told(stage.result.summary, _BELOW)}"
         return text
 
 
@@ -209,9 +211,15 @@ def stage_table(stages: Sequence[Stage], title: str = "") -> Table:
     for stage in stages:
         style = _COLOURS.get(stage.state, "")
         state = f"[{style}]{escape(stage.word)}[/]" if style else escape(stage.word)
-        summary = _short(stage.result.summary) if stage.result else ""
+        summary = _told(stage.result.summary, "") if stage.result else ""
         table.add_row(escape(stage.id), state, str(stage.tries or ""), stage.seconds(now), escape(summary))
     return table
+
+
+def _told(summary: str, indent: str) -> str:
+    """On one line, and of an error its hint on one of its own."""
+    problem, _, hint = summary.partition("\n  hint: ")
+    return f"{_short(problem)}\n{indent}hint: {_short(hint)}" if hint else _short(problem)
 
 
 def _short(text: str) -> str:

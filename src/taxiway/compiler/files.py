@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
@@ -34,6 +35,8 @@ TEMPLATES = "templates"
 _LIMIT = 1_048_576
 _ENDINGS = (".yaml", ".yml")
 _ID = re.compile(rb"^pipeline[ \t]*:[ \t]*[\"']?([a-z][a-z0-9_]*)[\"']?[ \t\r]*(?:#.*)?$", re.MULTILINE)
+
+_POLICY_ID = re.compile(_ID.pattern.replace(b"pipeline", b"policy"), re.MULTILINE)
 
 
 def specs_in(folder: Path) -> list[Path]:
@@ -110,13 +113,26 @@ def compile_content(
         problems = error.problems
     if templates.broken and any(p.rule == "unknown-template" for p in problems):
         problems = (*(p for p in problems if p.rule != "unknown-template"), *templates.broken.problems)
-    if broken and (
-        any(p.rule == "unknown-policy" for p in problems) or (pipeline and pipeline.spec.policy is None and DEFAULT_POLICY not in policies)
-    ):
-        raise SpecError([*(p for p in problems if p.rule != "unknown-policy"), *broken.problems])
+    unknown = any(p.rule == "unknown-policy" for p in problems)
+    if broken and (unknown or (pipeline and pipeline.spec.policy is None and DEFAULT_POLICY not in policies)):
+        # A name that a broken file declares is not unknown.
+        if unknown and _declares(broken, _POLICY_ID.search(content)):
+            problems = tuple(p for p in problems if p.rule != "unknown-policy")
+        raise SpecError([*problems, *broken.problems])
     if pipeline is None:
         raise SpecError(problems)
     return plan(pipeline, agents)
+
+
+def _declares(broken: SpecError, named: re.Match[bytes] | None) -> bool:
+    """Whether one of the broken policy files may be the one that a pipeline names."""
+    for path in {Path(p.at.path) for p in broken.problems}:
+        if path.suffix.lower() not in _ENDINGS or named is None or path.stem.encode() == named[1]:
+            return True  # of a folder that cannot be read nobody knows what it holds
+        with contextlib.suppress(SpecError):
+            if (found := _POLICY_ID.search(read_bytes(path))) and found[1] == named[1]:
+                return True
+    return False
 
 
 def load_policies(folder: Path, agents: Mapping[str, Agent]) -> tuple[dict[str, Policy], SpecError | None]:

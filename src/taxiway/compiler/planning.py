@@ -28,7 +28,7 @@ from taxiway.compiler.plan import (
     Waiver,
 )
 from taxiway.spec import CRON_PRESETS, DEFAULT_RETRIES, Pipeline, Policy, Threshold, implies, read_gate, seconds
-from taxiway.spec.budget import settled_budget
+from taxiway.spec.budget import own_price, settled_budget
 from taxiway.spec.graph import ancestors, order
 from taxiway.spec.models import ModelsSpec, RepairSpec, ScheduleSpec, StageSpec
 from taxiway.spec.stages import axis_inputs, filled_inputs
@@ -204,15 +204,7 @@ def _policy(policy: Policy | None) -> PlannedPolicy:
 def _models(models: ModelsSpec) -> PlannedModels:
     shared = ModelChoice(models.model, models.effort or "", models.max_tokens, models.fallback or "")
     own = {name: {k: v for k, v in spec.model_dump().items() if v is not None} for name, spec in models.agents.items()}
-    prices = {
-        name: (
-            price.input,
-            price.output,
-            price.input if price.cache_write is None else price.cache_write,
-            price.input if price.cache_read is None else price.cache_read,
-        )
-        for name, price in models.prices.items()
-    }
+    prices = {name: own_price(price) for name, price in models.prices.items()}
     return PlannedModels(models.connection, {"": shared, **{name: replace(shared, **words) for name, words in own.items()}}, prices)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from taxiway.agents.base import Agent
 from taxiway.spec.extends import TemplateFileSpec
 from taxiway.spec.models import PARAM_NAME, STAGE_ID, PipelineSpec, PolicySpec
+from taxiway.spec.thinking import REPAIR
 from taxiway.spec.values import DURATION, GATE
 
 __all__ = ["pipeline_schema", "schema_text"]
@@ -129,6 +130,8 @@ def _policy(policy: dict[str, Any], defs: dict[str, Any], agents: Mapping[str, A
         for name, agent in measuring.items()
     }
     gates["additionalProperties"] = False
+    asking = [name for name in sorted(agents) if agents[name].asks]
+    defs["ModelsSpec"]["properties"]["agents"]["propertyNames"] = {"enum": [*asking, REPAIR]}
     waiver["properties"]["agent"] |= {"enum": [*measuring]}
     waiver["allOf"] = [
         {"if": {"properties": {"agent": {"const": name}}}, "then": {"properties": {"metric": {"enum": sorted(agent.metrics)}}}}

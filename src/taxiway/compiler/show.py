@@ -23,8 +23,9 @@ def budget_text(budget: Budget) -> str:
     return " and ".join([*usd, *([f"{budget.tokens} tokens"] if budget.tokens is not None else [])])
 
 
-def as_text(plan: Plan, values: Mapping[str, object]) -> str:
-    """Order, settled settings, edges, gates with their source, and what each stage will touch."""
+def as_text(plan: Plan, values: Mapping[str, object], models: Mapping[str, Sequence[str]] | None = None) -> str:
+    """Order, settled settings, edges, gates with their source, and what each stage will touch. `models` says, by stage, which
+    model it may ask and through what."""
     limits = plan.limits
     side_by_side = f"{limits.runs} runs side by side, {limits.stages} stages side by side in each"
     head = [
@@ -44,7 +45,8 @@ def as_text(plan: Plan, values: Mapping[str, object]) -> str:
     lines = [f"{word.ljust(width)}  {text}" for word, text in head if text]
     shown = {stage.group or stage.id: stage for stage in reversed(plan.stages)}
     for number, stage in enumerate(reversed(shown.values()), 1):
-        lines += ["", *_stage(number, stage, [s for s in plan.stages if s.group and s.group == stage.group], plan.policy.models)]
+        cells = [s for s in plan.stages if s.group and s.group == stage.group]
+        lines += ["", *_stage(number, stage, cells, plan.policy.models, (models or {}).get(stage.group or stage.id, ()))]
     return "\n".join(lines)
 
 
@@ -111,7 +113,7 @@ def _param(schema: Mapping[str, object], value: object) -> str:
     return f"{schema.get('type')} {given}" + (f"  {rest}" if rest else "")
 
 
-def _stage(number: int, stage: PlannedStage, cells: Sequence[PlannedStage], models: PlannedModels | None) -> list[str]:
+def _stage(number: int, stage: PlannedStage, cells: Sequence[PlannedStage], models: PlannedModels | None, asks: Sequence[str]) -> list[str]:
     retries = stage.retries
     waits = f"{time_text(retries.first_s)} x{retries.factor:g} up to {time_text(retries.most_s)}"
     word = "on failure of" if stage.recovers else "after"
@@ -124,6 +126,7 @@ def _stage(number: int, stage: PlannedStage, cells: Sequence[PlannedStage], mode
         ("touches", stage.touches),
         *(("gate", _gate(gate)) for gate in stage.gates),
         ("repair", _repair(stage, models)),
+        *(("model", text) for text in asks),
         ("requires", ", ".join(f"{n}{' (policy)' * (n in stage.mandatory)}" for n in stage.requires)),
         ("tries", f"{retries.attempts}, each at most {time_text(stage.timeout_s)}, waiting about {waits}"),
         ("pool", stage.pool),

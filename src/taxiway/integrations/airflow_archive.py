@@ -24,6 +24,7 @@ _TASKS = (
     " LEFT JOIN task_instance_note ON ti_id = id WHERE dag_id = ? AND run_id = ?"
 )
 _XCOM = "SELECT value FROM xcom WHERE dag_id = ? AND run_id = ? AND task_id = ? AND map_index = ? AND key = 'return_value'"
+_SOURCE = "SELECT source_code FROM dag_code JOIN dag_run ON created_dag_version_id = dag_version_id WHERE dag_run.dag_id = ? AND run_id = ?"
 _BUSY_S = 60.0
 
 
@@ -64,6 +65,10 @@ class Archive:
         for (value,) in self._rows(_XCOM, dag, run, task, map_index):
             return result_of(_json(value))
         return None
+
+    def source_of(self, dag: str, run: str) -> str:
+        """The module of a DAG in the version that a run began with; "" where Airflow does not know it any more."""
+        return next((str(text) for (text,) in self._rows(_SOURCE, dag, run)), "")
 
     def log(self, dag: str, run: str, task: str, attempt: int, *, map_index: int = -1) -> list[dict[str, Any]]:
         """The events of one try, oldest first; [] where there is no log."""

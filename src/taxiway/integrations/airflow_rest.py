@@ -121,6 +121,14 @@ class AirflowClient:
         found = self._maybe(f"/dagSources/{_q(dag)}")
         return str((found or {}).get("content") or "")
 
+    def source_of(self, dag: str, run: str) -> str:
+        """The module of a DAG in the version that a run began with; "" where Airflow does not know it any more."""
+        versions = (self._maybe(f"/dags/{_q(dag)}/dagRuns/{_q(run)}") or {}).get("dag_versions") or []
+        with _understood("a run's versions"):
+            numbers = [int(version["version_number"]) for version in versions]
+        found = self._maybe(f"/dagSources/{_q(dag)}", {"version_number": min(numbers)}) if numbers else None
+        return str((found or {}).get("content") or "")
+
     def import_failures(self) -> list[ImportFailure]:
         """Every DAG file that Airflow cannot read."""
         found = self._all("/importErrors", "import_errors", {})
@@ -250,6 +258,10 @@ class AirflowClient:
         pools = self._all("/pools", "pools", {})
         with _understood("pools"):
             return {pool: task for pool, task in named.items() if pool not in {p["name"] for p in pools}}
+
+    def has_connection(self, name: str) -> bool:
+        """Whether its database has that connection; those of variables and secrets backends are not seen."""
+        return self._maybe(f"/connections/{_q(name)}") is not None
 
     def page(self, run: Run) -> str:
         """The run in the web UI."""

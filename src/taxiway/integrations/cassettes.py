@@ -18,7 +18,7 @@ from taxiway.errors import ModelInvalid, OperatorError
 from taxiway.integrations.steady import steady
 from taxiway.ports import Model, Reply, Usage
 
-__all__ = ["RecordingModel", "ReplayedModel"]
+__all__ = ["RecordingModel", "ReplayedModel", "check_recorded"]
 
 _FORMAT = 1
 _SHOWN = 120
@@ -69,10 +69,7 @@ class ReplayedModel:
         path = self._folder / f"{_key(self.name, request)}.json"
         if path.is_file():
             reply = _read(path)["reply"]
-            try:
-                return Reply(tuple(reply["content"]), reply["stop_reason"], reply["model"], Usage(**reply["usage"]), replayed=True)
-            except (KeyError, TypeError) as error:
-                raise _no_cassette(path, error) from error
+            return Reply(tuple(reply["content"]), reply["stop_reason"], reply["model"], Usage(**reply["usage"]), replayed=True)
         raise ModelInvalid(
             f"no recorded answer in {self._folder}: {self._difference(request)}", hint="the conversation changed: record it again"
         )
@@ -91,6 +88,15 @@ class ReplayedModel:
         return found
 
 
+def check_recorded(folder: Path) -> None:
+    """Raise OperatorError where the folder holds no recorded answer, or a file that is none."""
+    found = sorted(folder.glob("*.json"))
+    if not found:
+        raise OperatorError(f"nothing is recorded in {folder}", hint="record a run into it: taxiway run PIPELINE --record DIR")
+    for path in found:
+        _read(path)
+
+
 def _key(model: str, request: Mapping[str, Any]) -> str:
     text = json.dumps({"model": model, "request": steady(request)}, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -101,13 +107,15 @@ def _read(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
         if data["format"] != _FORMAT:
             raise OperatorError(f"{path} has format {data['format']}; this Taxiway reads {_FORMAT}", hint="record it again")
-        return {name: data[name] for name in ("asked", "request", "reply")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _no_cassette(path, error) from error
-
-
-def _no_cassette(path: Path, error: Exception) -> OperatorError:
-    return OperatorError(f"{path} is no cassette: {type(error).__name__}: {error}", hint="remove it, or record again")
+        reply = data["reply"]
+        Reply(tuple(reply["content"]), reply["stop_reason"], reply["model"], Usage(**reply["usage"]))
+        dict(data["request"]), str(data["asked"])
+    except OSError as error:
+        raise OperatorError(f"{path} cannot be read: {error.strerror or error}", hint="mend its rights") from error
+    except (ValueError, KeyError, TypeError) as error:
+        hint = "take it out of the folder, or record the run again: taxiway run PIPELINE --record DIR"
+        raise OperatorError(f"{path} is no recorded answer", hint=hint) from error
+    return dict(data)
 
 
 def _plain(value: Any) -> Any:

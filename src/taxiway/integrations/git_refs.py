@@ -8,6 +8,7 @@ from typing import Protocol
 
 from taxiway.errors import OperatorError, ProjectError, StageError
 from taxiway.integrations.git_command import Done, Git
+from taxiway.integrations.git_folder import CHECKED_OUT
 
 __all__ = ["LocalRefs", "Refs", "RemoteRefs"]
 
@@ -147,7 +148,7 @@ class RemoteRefs:
         why = "; ".join(reason for reason in reasons if "atomic" not in reason) or reasons[0]
         hint = "let the server's rules allow it, or merge elsewhere"
         if "currently checked out" in why:
-            hint = "give a bare repository, check another branch out there, or set `git config receive.denyCurrentBranch updateInstead`"
+            hint = CHECKED_OUT
         raise StageError(f"{self._url} rejected the push: {why}\n{said}".rstrip(), hint=hint)
 
     def drop(self, refs: Mapping[str, str]) -> None:

@@ -16,7 +16,8 @@ from taxiway.errors import Problem, SpecError
 from taxiway.records import Model
 from taxiway.spec.models import STAGE_ID, StageSpec
 from taxiway.spec.reading import validate
-from taxiway.spec.source import Entry, Node, Origin, Report, did_you_mean, parse, show
+from taxiway.spec.source import Entry, Node, Origin, Report, parse
+from taxiway.spec.words import did_you_mean, show
 
 __all__ = ["Template", "TemplateFileSpec", "TemplateSpec", "Templates", "extend", "load_templates", "used_by"]
 

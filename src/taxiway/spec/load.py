@@ -1,4 +1,4 @@
-"""Bytes of a file to a checked Pipeline or Policy, or a SpecError with everything that is wrong with it."""
+"""Bytes of a file to a checked Pipeline, or a SpecError with everything that is wrong with it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from taxiway.spec import graph, stages
 from taxiway.spec.budget import check_budget
 from taxiway.spec.extends import Templates, extend, used_by
 from taxiway.spec.matrix import Cell, cells_of, check_matrix
-from taxiway.spec.measured import check_measured
+from taxiway.spec.measured import check_measured, check_range
 from taxiway.spec.models import (
     PARAM_NAME,
     STAGE_ID,
@@ -21,52 +21,24 @@ from taxiway.spec.models import (
     Pipeline,
     PipelineSpec,
     Policy,
-    PolicySpec,
     RepairSpec,
     ScheduleSpec,
     StageSpec,
 )
 from taxiway.spec.params import check_param
+from taxiway.spec.policy import find_agent, find_policy
 from taxiway.spec.reading import validate
-from taxiway.spec.source import Node, Report, did_you_mean, parse, show
+from taxiway.spec.source import Node, Report, parse
 from taxiway.spec.templates import TemplateProblem
+from taxiway.spec.thinking import check_asked
 from taxiway.spec.times import check_times
-from taxiway.spec.values import Threshold, read_gate, seconds
+from taxiway.spec.values import Threshold, seconds
+from taxiway.spec.words import did_you_mean, show
 
-__all__ = ["DEFAULT_POLICY", "DEFAULT_RETRIES", "load_pipeline", "load_policy"]
+__all__ = ["DEFAULT_RETRIES", "load_pipeline"]
 
-DEFAULT_POLICY = "default"
 DEFAULT_RETRIES: dict[str, Any] = {"attempts": 3, "first": "2s", "factor": 2, "most": "30s"}
 _EMPTY = Node(1, 1, {})
-
-
-def load_policy(content: bytes, path: str, agents: Mapping[str, Agent]) -> Policy:
-    """The policy in `content`; raise SpecError with every problem of the file."""
-    source = parse(content, path)
-    root, report = source.root, source.report
-    spec = validate(PolicySpec, root, report, kind="policy", needed={"policy": "x"})
-    gates: dict[str, tuple[Threshold, ...]] = {}
-    for name, raw in spec.gates.items():
-        agent = _agent(name, root.find(["gates", name], key=True), agents, report)
-        node = root.find(["gates", name])
-        found = stages.read_gates(raw, node, report)
-        gates[name] = tuple(gate for gate, _ in found)
-        if agent:
-            stages.check_metrics(found, agent, report)
-            stages.check_floor(found, agent, None, report)
-    for index, waiver in enumerate(spec.waivers):
-        node = root.find(["waivers", index])
-        agent = _agent(waiver.agent, node.find(["agent"]), agents, report)
-        floor = [*gates.get(waiver.agent, ()), *(read_gate(g) for g in agent.default_gates())] if agent else []
-        if agent and not any(gate.metric == waiver.metric for gate in floor):
-            hint = did_you_mean(waiver.metric, {g.metric for g in floor}, otherwise="only default gates and the policy's own can be waived")
-            report.add(node.find(["metric"]), f"there is no gate on {show(waiver.metric)} to waive", rule="unknown-metric", hint=hint)
-    for name in spec.models.agents if spec.models else ():
-        if name != REPAIR:
-            _agent(name, root.find(["models", "agents", name], key=True), agents, report)
-    report.raise_if_any()
-    lines = tuple(root.find(["waivers", index]).line for index in range(len(spec.waivers)))
-    return Policy(spec, path, hashlib.sha256(content).hexdigest(), gates, lines)
 
 
 def load_pipeline(
@@ -80,16 +52,6 @@ def load_pipeline(
     source = parse(content, path)
     return _Loader(source.root, source.report, agents, policies, templates or Templates()).load(content)
 
-
-def _agent(name: str, at: Node, agents: Mapping[str, Agent], report: Report) -> Agent | None:
-    if name not in agents:
-        hint = did_you_mean(name, agents) or "install the package that brings it"
-        report.add(at, f"unknown agent {show(name)}", rule="unknown-agent", hint=hint)
-    return agents.get(name)
-
-
-REPAIR = "repair"
-"""What stands for repairs among the agents of `models:`."""
 
 RESERVED = "taxiway_"
 """No pipeline's id begins with it: the maintenance DAGs' do."""
@@ -127,7 +89,8 @@ class _Loader:
             self._check_work_before(before, policy)
             self._check_work_after(before, policy)
         self._check_schedule(spec)
-        check_budget(spec, policy, self.root, self.report)
+        check_asked(self.stages, self.agents, self.nodes, policy, self.report)
+        check_budget(spec, policy, self.agents, self.root, self.report)
         self._check_times(spec)
         self.report.raise_if_any()
         uses = {name: self._uses(stage) for name, stage in self.stages.items()}
@@ -188,18 +151,13 @@ class _Loader:
                 self.report.add(entry.key, f"{show(name)} is not a stage's name", rule="bad-id", hint=f"names match {STAGE_ID}")
             self.nodes[name] = node = extend(entry.node, self.templates, self.report)
             self.stages[name] = stage = validate(StageSpec, node, self.report, kind="stage", needed={"agent": ""})
-            self.agents[name] = _agent(stage.agent, node.find(["agent"]), self.known, self.report) if stage.agent else None
+            self.agents[name] = find_agent(stage.agent, node.find(["agent"]), self.known, self.report) if stage.agent else None
             if stage.matrix:
                 self.cells[name] = cells_of(stage.matrix)
             self.gates[name] = stages.read_gates(stage.gates, node.find(["gates"]), self.report)
 
     def _policy(self, spec: PipelineSpec) -> Policy | None:
-        if spec.policy is None:
-            return self.policies.get(DEFAULT_POLICY)
-        if spec.policy not in self.policies:
-            hint = did_you_mean(spec.policy, self.policies, otherwise=f"write it to policies/{spec.policy[:40]}.yaml beside this file")
-            self.report.add(self.root.find(["policy"]), f"unknown policy {show(spec.policy)}", rule="unknown-policy", hint=hint)
-        return self.policies.get(spec.policy)
+        return find_policy(spec.policy, self.policies, self.root, self.report)
 
     def _edges(self) -> dict[str, tuple[str, ...]]:
         recovers = {n: s.recovers for n, s in self.stages.items() if self._is_recovery(n)}
@@ -269,10 +227,11 @@ class _Loader:
             self._check_repairer(stage.repair, node.find(["repair"]), scope)
         stages.check_inputs(stage.with_, agent, node, self.report, scope, conditional=stage.when is not None)
         stages.check_metrics(self.gates[name], agent, self.report)
-        stages.check_contradictions(self.gates[name], self.report)
-        stages.check_template(self.gates[name], self.report)
-        stages.check_floor(self.gates[name], agent, policy, self.report, stage.with_)
-        check_measured(self.gates[name], stage, agent, policy, node=node, report=self.report)
+        gates = check_range(self.gates[name], agent, self.report)
+        stages.check_contradictions(gates, self.report)
+        stages.check_template(gates, self.report)
+        stages.check_floor(gates, agent, policy, self.report, stage.with_)
+        check_measured(gates, stage, agent, policy, node=node, report=self.report)
         # A commit without its verdict is refused later on; what watches a running service is the last to look.
         if stage.continue_on_failure and agent.after and policy and any(g.blocking for g in policy.gates.get(agent.name, ())):
             problem = f"policy {show(policy.name)} has gates for {show(agent.name)}, and its failure would stop nothing"
@@ -305,7 +264,7 @@ class _Loader:
                 hint = "add `agent:`, or remove `with`; the policy chooses the model of repairs under `models: agents: repair`"
                 self.report.add(node.find(["with"], key=True), "'with' says nothing without 'agent'", rule="bad-repair", hint=hint)
             return
-        agent = _agent(repair.agent, node.find(["agent"]), self.known, self.report)
+        agent = find_agent(repair.agent, node.find(["agent"]), self.known, self.report)
         if agent is None:
             return
         if agent.effect != "writes":

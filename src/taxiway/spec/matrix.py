@@ -10,9 +10,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, WithJsonSchema
 
-from taxiway.spec.source import Node, Report, show
+from taxiway.spec.source import Node, Report
 from taxiway.spec.templates import is_template
 from taxiway.spec.values import refuse
+from taxiway.spec.words import show
 
 __all__ = ["MOST_CELLS", "AxisValue", "Cell", "cells_of", "check_matrix"]
 

@@ -1,17 +1,19 @@
-"""Gates that could never pass: nothing that their stage is told to do measures their metric."""
+"""Gates that could never pass, for nothing measures their metric or it never gets there; and those that could never fail."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
-from taxiway.agents.base import Agent
+from taxiway.agents.base import Agent, Metric
 from taxiway.spec.matrix import Cell, cells_of
 from taxiway.spec.models import Policy, StageSpec
-from taxiway.spec.source import Node, Report, show
+from taxiway.spec.source import Node, Report
 from taxiway.spec.stages import filled_inputs
-from taxiway.spec.values import Threshold
+from taxiway.spec.values import Threshold, accepts
+from taxiway.spec.words import show
 
-__all__ = ["check_measured"]
+__all__ = ["check_measured", "check_range"]
 
 
 def check_measured(
@@ -27,6 +29,37 @@ def check_measured(
             for whose, needed, at in found:
                 problem = f"{whose} needs {' and '.join(needed)}, which only {show(word)} in `{name}` measures"
                 report.add(at, problem, rule="never-measured", hint=f"the stage could never pass: add `{word}` to {name}")
+
+
+def check_range(gates: Iterable[tuple[Threshold, Node]], agent: Agent, report: Report) -> list[tuple[Threshold, Node]]:
+    """Report blocking gates that pass, or fail, whatever the agent measures; those that decide something are returned."""
+    sound = []
+    for gate, at in gates:
+        metric = agent.metrics.get(gate.metric)
+        always = _always(gate, metric) if metric and gate.blocking else None
+        if metric is None or always is None:
+            sound.append((gate, at))
+        elif always:
+            hint = "mend the threshold; to see the number alone, write `blocking: false`"
+            report.add(at, f"`{gate}` checks nothing: {gate.metric} is always {_bounds(metric)}", rule="idle-gate", hint=hint)
+        else:
+            hint = "the stage could never pass; mend the threshold"
+            report.add(at, f"no value passes `{gate}`: {gate.metric} is always {_bounds(metric)}", rule="contradiction", hint=hint)
+    return sound
+
+
+def _always(gate: Threshold, metric: Metric) -> bool | None:
+    """Whether every value of the metric passes (True) or none does (False); None where it depends."""
+    least, most = -math.inf if metric.least is None else metric.least, math.inf if metric.most is None else metric.most
+    if least < gate.value < most or (gate.op in ("==", "!=") and least <= gate.value <= most):
+        return None
+    at_ends = {accepts(gate, value) for value in (least, most)}
+    return at_ends.pop() if len(at_ends) == 1 else None
+
+
+def _bounds(metric: Metric) -> str:
+    words = [f"at least {metric.least:g}"] if metric.least is not None else []
+    return " and ".join([*words, *([f"at most {metric.most:g}"] if metric.most is not None else [])])
 
 
 def _left_out(name: str, stage: StageSpec, agent: Agent) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -12,8 +12,6 @@ from taxiway.spec.matrix import AxisValue, Cell
 from taxiway.spec.values import Cron, Day, Duration, GateForm, Threshold, Timezone, between, refuse
 
 __all__ = [
-    "ELSEWHERE",
-    "LATER",
     "PARAM_NAME",
     "PIPELINE_ID",
     "STAGE_ID",
@@ -40,20 +38,6 @@ __all__ = [
 PIPELINE_ID = r"^[a-z][a-z0-9_]{0,99}$"
 STAGE_ID = r"^[a-z][a-z0-9_]{0,49}$"
 PARAM_NAME = r"^[a-z][a-z0-9_]{0,49}$"
-
-LATER: dict[str, frozenset[str]] = {
-    "pipeline": frozenset({"approval", "env", "notifications", "on_failure", "secrets"}),
-    "stage": frozenset({"approval", "budget", "env", "model", "notifications", "sandbox"}),
-    "schedule": frozenset({"catchup", "end"}),
-    "policy": frozenset({"extends", "limits", "secrets"}),
-}
-"""Fields of the design that come with their own issues."""
-
-ELSEWHERE: dict[str, dict[str, str]] = {
-    "pipeline": dict.fromkeys(("pool", "priority", "queue", "retries", "timeout"), "write it below `defaults:`, or in a stage"),
-    "stage": {"pools": "the slots of pools stand in the policy; a stage names its `pool`"},
-}
-"""Fields that stand in another place than where people look for them, with the hint."""
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=100)]

@@ -10,7 +10,8 @@ from typing import Any
 from pydantic_core import SchemaError, SchemaValidator, core_schema
 
 from taxiway.spec.models import ParamSpec
-from taxiway.spec.source import Node, Report, show
+from taxiway.spec.source import Node, Report
+from taxiway.spec.words import show
 
 __all__ = ["check_param", "faults", "settle"]
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import math
+from typing import Any, TypeGuard, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from taxiway.agents.base import Later
-from taxiway.spec.models import ELSEWHERE, LATER
-from taxiway.spec.source import Node, Report, did_you_mean, show
+from taxiway.spec.places import ELSEWHERE, LATER
+from taxiway.spec.source import Node, Report
+from taxiway.spec.words import did_you_mean, number, show
 
 __all__ = ["explain", "fields_of", "validate"]
 
@@ -85,8 +87,7 @@ def explain(detail: ErrorDetails, node: Node, report: Report, *, model: type[Bas
             at, f"{_label(loc)}must be {_KINDS[what]}, not {_is(detail['input'])}", rule="wrong-type", hint=_hint_of_type(what, at, name)
         )
     elif what in _RANGES:
-        wanted = _RANGES[what].format(**context)
-        report.add(at, f"{_label(loc)}is out of range: {_is(detail['input'])}", rule="out-of-range", hint=wanted)
+        _out_of_range(detail, at, report)
     elif what == "string_pattern_mismatch":
         _pattern(loc, node, report, str(context.get("pattern")), detail["input"])
     elif what == "literal_error" and detail["input"] in _later(_model_at(model, loc[:-1]), name):
@@ -98,6 +99,14 @@ def explain(detail: ErrorDetails, node: Node, report: Report, *, model: type[Bas
         report.add(at, f"{_label(loc)}cannot be {_is(detail['input'])}", rule="bad-value", hint=hint)
     else:
         report.add(at, f"{_label(loc)}is wrong: {detail['msg']}", rule="bad-value", hint="see docs/reference.md")
+
+
+def _out_of_range(detail: ErrorDetails, at: Node, report: Report) -> None:
+    value, bounds = detail["input"], detail.get("ctx", {})
+    wanted = _RANGES[detail["type"]].format(**{word: number(bound) if _is_number(bound) else bound for word, bound in bounds.items()})
+    empty = detail["type"] == "too_short" and not value
+    problem = "has no entries" if empty else f"is out of range: {_is(value)}"
+    report.add(at, f"{_label(detail['loc'])}{problem}", rule="out-of-range", hint=wanted.replace(" 1 entries", " 1 entry"))
 
 
 def _pattern(loc: tuple[int | str, ...], node: Node, report: Report, pattern: str, value: object) -> None:
@@ -164,7 +173,11 @@ def _is(value: object) -> str:
         return "a list"
     if isinstance(value, bool):
         return str(value).lower()
-    return show(value) if isinstance(value, str) else str(value)[:60]
+    return show(value) if isinstance(value, str) else number(value) if _is_number(value) else str(value)[:60]
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _hint_of_type(what: str, at: Node, name: str) -> str:

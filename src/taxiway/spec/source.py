@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -14,8 +13,9 @@ import yaml
 
 from taxiway.agents.masking import Mask
 from taxiway.errors import Position, Problem, SpecError
+from taxiway.spec.words import show
 
-__all__ = ["Entry", "Node", "Origin", "Report", "Source", "did_you_mean", "parse", "show"]
+__all__ = ["Entry", "Node", "Origin", "Report", "Source", "parse"]
 
 MOST_BYTES = 1_048_576
 MOST_NODES = 20_000
@@ -33,9 +33,16 @@ _FLOAT = re.compile(r"[-+]?[0-9][0-9_]{0,20}\.[0-9_]{0,20}(?:[eE][-+]?[0-9]{1,3}
 _WORDS: dict[str, Any] = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
 _WORDS |= {word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")}
 # What YAML 1.1 and 1.2 read differently: we let nobody guess.
-_AMBIGUOUS_WORD = re.compile(r"(?i:yes|no|on|off)")
-_AMBIGUOUS_NUMBER = re.compile(
-    r"[-+]?(?:0[0-7_]+|0o[0-7_]+|0x[0-9a-fA-F_]+|0b[01_]+|[1-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?|[1-9][0-9_]{21,})"
+_AMBIGUOUS = "means different things to different YAML readers"
+_PLAINLY = "quote it if it is text; else write true, false or a plain decimal number"
+_MISREAD = (
+    (re.compile(r"(?i:yes|no|on|off)"), _AMBIGUOUS, _PLAINLY),
+    (
+        re.compile(r"[-+]?(?:0[0-7_]+|0o[0-7_]+|0x[0-9a-fA-F_]+|0b[01_]+|[1-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?)"),
+        _AMBIGUOUS,
+        _PLAINLY,
+    ),
+    (re.compile(r"[-+]?[1-9][0-9_]{21,}"), "is too long a number", "quote it if it is text; else write at most 21 digits"),
 )
 _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 
@@ -105,6 +112,12 @@ class Report:
         self.path = path
         self.lines: Sequence[str] = _BREAK.split(text)
         self.problems: list[Problem] = []
+        self._unreadable: set[tuple[int, int]] = set()
+
+    def unreadable(self, at: tuple[int, int], problem: str, *, rule: str, hint: str) -> None:
+        """A value that stands for nothing: what else would be said of it is not, for it would follow from this."""
+        self.add(at, problem, rule=rule, hint=hint)
+        self._unreadable.add(at)
 
     def add(self, at: Node | tuple[int, int], problem: str, *, rule: str, hint: str = "") -> None:
         """One more problem, at a node or at (line, column); the same one twice is one."""
@@ -112,6 +125,8 @@ class Report:
         path, lines = self.path, self.lines
         if isinstance(at, Node) and at.origin:
             path, lines, hint = at.origin.path, at.origin.lines, "; ".join(filter(None, [hint, at.origin.used]))
+        elif (line, column) in self._unreadable:
+            return
         text = lines[line - 1] if line <= len(lines) else ""
         text = _CONTROL.sub("\ufffd", _MASK.text(text))  # a terminal would obey it, and logs are read by many
         if len(text) > _LINE_SHOWN:
@@ -134,24 +149,9 @@ class Source:
     report: Report
 
 
-def show(value: object) -> str:
-    """A value as it can stand in a message: short, on one line, with nothing that moves a terminal's cursor."""
-    text = value if isinstance(value, str) else repr(value)
-    text = text if len(text) <= 60 else text[:57] + "..."  # noqa: PLR2004 - about half a line
-    return "'" + text.encode("unicode_escape").decode() + "'" if not text.isprintable() else f"'{text}'"
-
-
-def did_you_mean(word: str, known: Iterable[str], *, otherwise: str = "") -> str:
-    """A hint with the known word that is nearest, or with all of them where none is near."""
-    names = sorted(known)
-    if near := difflib.get_close_matches(word[:100], names, n=1, cutoff=0.6):
-        return f"did you mean {near[0]!r}?"
-    return otherwise or (f"known: {', '.join(names)}" if names else "nothing of the kind is known here; remove it")
-
-
-def parse(content: bytes, path: str) -> Source:
-    """Read one YAML document whose top is a mapping; raise SpecError where it is none. Problems that leave the rest
-    readable (a duplicate key) are kept in the report."""
+def parse(content: bytes, path: str, *, begin: str = "`pipeline: NAME` and `stages:`") -> Source:
+    """Read one YAML document whose top is a mapping; raise SpecError where it is none, with a hint how such a file would `begin`.
+    Problems that leave the rest readable (a duplicate key) are kept in the report."""
     text = _decode(content, path)
     report = Report(path, text)
     if found := _CONTROL.search(text):
@@ -164,9 +164,9 @@ def parse(content: bytes, path: str) -> Source:
         report.raise_if_any()
     root = _Composer(report).compose(text)
     if root is None or (root.value is None and root.size == 1):
-        report.add((1, 1), "the file is empty", rule="empty", hint="start with `pipeline: NAME` and `stages:`")
+        report.add((1, 1), "the file is empty", rule="empty", hint=f"start with {begin}")
     elif not isinstance(root.value, dict):
-        report.add(root, "the file is not a mapping of keys to values", rule="wrong-type", hint="start with `pipeline: NAME`")
+        report.add(root, "the file is not a mapping of keys to values", rule="wrong-type", hint=f"start with {begin}")
     else:
         return Source(root, report)
     raise SpecError(report.problems)
@@ -346,29 +346,28 @@ class _Composer:
                 self.report.add(at, problem, rule="control-character", hint="remove the escape")
             return text
         value, wrong = _plain(text)
-        if not wrong:
-            return value
-        at = (event.start_mark.line + 1, event.start_mark.column + 1)
-        if wrong == "ambiguous":
-            hint = "quote it if it is text; else write true, false or a plain decimal number"
-            self.report.add(at, f"{show(text)} means different things to different YAML readers", rule=wrong, hint=hint)
-        else:
-            self.report.add(at, f"{show(text)} is not a number that can be compared", rule=wrong, hint="write a finite number")
+        if wrong:
+            rule, problem, hint = wrong
+            at = (event.start_mark.line + 1, event.start_mark.column + 1)
+            self.report.unreadable(at, f"{show(text)} {problem}", rule=rule, hint=hint)
         return value
 
 
+_NO_NUMBER = ("not-finite", "is not a number that can be compared", "write a finite number")
+
+
 @lru_cache(4096)  # the same few words make up most of a file
-def _plain(text: str) -> tuple[Any, str]:
-    """What a scalar without quotes means, and the rule that it breaks, "" for none."""
+def _plain(text: str) -> tuple[Any, tuple[str, str, str] | None]:
+    """What a scalar without quotes means, and what is wrong with it: rule, problem, hint."""
     if text in _WORDS:
-        return _WORDS[text], ""
-    if _AMBIGUOUS_WORD.fullmatch(text) or _AMBIGUOUS_NUMBER.fullmatch(text):
-        return text, "ambiguous"
+        return _WORDS[text], None
+    if misread := next((told for pattern, *told in _MISREAD if pattern.fullmatch(text)), None):
+        return text, ("ambiguous", *misread)
     if _INT.fullmatch(text):
-        return int(text.replace("_", "")), ""
+        return int(text.replace("_", "")), None
     if _NOT_FINITE.fullmatch(text):
-        return 0.0, "not-finite"
+        return 0.0, _NO_NUMBER
     if not _FLOAT.fullmatch(text):
-        return text, ""
+        return text, None
     number = float(text.replace("_", ""))
-    return (number, "") if math.isfinite(number) else (0.0, "not-finite")
+    return (number, None) if math.isfinite(number) else (0.0, _NO_NUMBER)

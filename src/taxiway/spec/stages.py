@@ -14,9 +14,10 @@ from taxiway.spec import templates
 from taxiway.spec.matrix import Cell, cells_of
 from taxiway.spec.models import ParamSpec, Policy, StageSpec
 from taxiway.spec.reading import explain
-from taxiway.spec.source import Node, Report, did_you_mean, show
+from taxiway.spec.source import Node, Report
 from taxiway.spec.templates import Reference, TemplateProblem
 from taxiway.spec.values import Threshold, contradict, implies, read_gate
+from taxiway.spec.words import did_you_mean, show
 
 __all__ = [
     "Scope",

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import TemplateError, nodes
 from jinja2.sandbox import SandboxedEnvironment
 
-from taxiway.spec.source import did_you_mean, show
+from taxiway.spec.words import did_you_mean, show
 
 __all__ = [
     "RUN_FIELDS",

@@ -8,8 +8,9 @@ from functools import cache
 from typing import Any
 
 from taxiway.agents.base import Agent, AgentInput, WithinTimeout
-from taxiway.spec.source import Node, Report, show
+from taxiway.spec.source import Node, Report
 from taxiway.spec.values import DURATION, seconds
+from taxiway.spec.words import show
 
 __all__ = ["check_times"]
 

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from taxiway.records import Model
-from taxiway.spec.source import did_you_mean, show
+from taxiway.spec.words import did_you_mean, show
 
 __all__ = [
     "CRON_PRESETS",
@@ -27,6 +27,7 @@ __all__ = [
     "Op",
     "Threshold",
     "Timezone",
+    "accepts",
     "between",
     "contradict",
     "implies",
@@ -189,7 +190,7 @@ def implies(strict: Threshold, loose: Threshold) -> bool:
     # What agents measure is never negative, so at most 0 and exactly 0 say the same.
     strict, loose = (replace(g, op="==") if (g.op, g.value) == ("<=", 0) else g for g in (strict, loose))
     if strict.op in ("==", "!="):
-        return _accepts(loose, strict.value) if strict.op == "==" else (loose.op, loose.value) == ("!=", strict.value)
+        return accepts(loose, strict.value) if strict.op == "==" else (loose.op, loose.value) == ("!=", strict.value)
     up, open_ = strict.op in (">=", ">"), strict.op in (">", "<")
     further = strict.value > loose.value if up else strict.value < loose.value
     same = strict.value == loose.value
@@ -204,7 +205,7 @@ def contradict(one: Threshold, other: Threshold) -> bool:
         return False
     for exact, rest in ((one, other), (other, one)):
         if exact.op == "==":
-            return not _accepts(rest, exact.value)
+            return not accepts(rest, exact.value)
     ups = [g for g in (one, other) if g.op in (">=", ">")]
     downs = [g for g in (one, other) if g.op in ("<=", "<")]
     if len(ups) != 1 or len(downs) != 1:
@@ -213,7 +214,8 @@ def contradict(one: Threshold, other: Threshold) -> bool:
     return up.value > down.value or (up.value == down.value and (up.op, down.op) != (">=", "<="))
 
 
-def _accepts(gate: Threshold, value: float) -> bool:
+def accepts(gate: Threshold, value: float) -> bool:
+    """Whether a measured value passes."""
     return {
         ">=": value >= gate.value,
         ">": value > gate.value,

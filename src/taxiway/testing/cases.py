@@ -12,12 +12,14 @@ from pydantic import AfterValidator, Field, StringConstraints
 from taxiway.agents import Agent
 from taxiway.compiler.files import compile_file, read_bytes
 from taxiway.compiler.plan import Plan
-from taxiway.errors import SpecError
+from taxiway.errors import OperatorError, SpecError
+from taxiway.integrations.cassettes import check_recorded
 from taxiway.records import Model
 from taxiway.spec.params import faults
 from taxiway.spec.reading import validate
-from taxiway.spec.source import Node, Report, did_you_mean, parse, show
+from taxiway.spec.source import Node, Report, parse
 from taxiway.spec.values import refuse
+from taxiway.spec.words import did_you_mean, show
 
 __all__ = ["Case", "CaseSpec", "Expected", "ReplySpec", "TestFile", "load_cases"]
 
@@ -109,8 +111,9 @@ class Case:
 
 def load_cases(path: Path, agents: Mapping[str, Agent]) -> tuple[Case, ...]:
     """The cases of a file; raise SpecError with every problem of it, or with those of the pipeline that it tests."""
-    source = parse(read_bytes(path), str(path))
+    source = parse(read_bytes(path), str(path), begin="`pipeline: ../pipelines/NAME.yaml` and `cases:`")
     root, report = source.root, source.report
+    _refuse_others(root, report)
     spec = validate(TestFile, root, report, needed={"pipeline": "", "cases": {}})
     report.raise_if_any()
     plan = _plan(path, spec, root, report, agents)
@@ -119,6 +122,17 @@ def load_cases(path: Path, agents: Mapping[str, Agent]) -> tuple[Case, ...]:
         _check(case, root.find(["cases", case.name]), report)
     report.raise_if_any()
     return found
+
+
+def _refuse_others(root: Node, report: Report) -> None:
+    """Say at once what a pipeline or a policy is, instead of every key that a test file does not have."""
+    if root.get("cases") is not None:
+        return
+    for key, kind in (("stages", "a pipeline"), ("policy", "a policy"), ("templates", "templates of stages")):
+        if root.get(key) is not None:
+            hint = "write them into a file of their own, with `pipeline:` (the path of the pipeline's file) and `cases:`"
+            report.add(root.find([key], key=True), f"this file is {kind}, and holds no test cases", rule="no-cases", hint=hint)
+            report.raise_if_any()
 
 
 def _plan(path: Path, spec: TestFile, root: Node, report: Report, agents: Mapping[str, Agent]) -> Plan:
@@ -140,9 +154,11 @@ def _check(case: Case, node: Node, report: Report) -> None:
         if named is not None and not case.place(named).is_dir():
             hint = "write its path as seen from this file"
             report.add(node.find([key]), f"there is no folder {show(str(case.place(named)))}", rule="no-file", hint=hint)
-        elif key == "cassette" and named is not None and not any(case.place(named).glob("*.json")):
-            hint = "record into it: taxiway run --record, or give `replies:`"
-            report.add(node.find([key]), f"nothing is recorded in {show(str(case.place(named)))}", rule="no-file", hint=hint)
+        elif key == "cassette" and named is not None:
+            try:
+                check_recorded(case.place(named))
+            except OperatorError as error:
+                report.add(node.find([key]), error.problem, rule="no-file", hint=f"{error.hint}; or give `replies:`")
     if spec.cassette is not None and spec.replies:
         report.add(node.find(["cassette"]), "a case has replies or a cassette, not both", rule="bad-value", hint="remove one of the two")
     for index, reply in enumerate(spec.replies):

@@ -13,11 +13,11 @@ from typing import Any
 from taxiway import stage
 from taxiway.agents import Agent
 from taxiway.compiler.plan import Plan, PlannedStage
-from taxiway.errors import TaxiwayError
+from taxiway.errors import GateFailed, RepairDue, TaxiwayError
 from taxiway.home import Home
 from taxiway.integrations.claude import REPLAY_VARIABLE, ClaudeModels
 from taxiway.ports import Models, Ports
-from taxiway.records import Result
+from taxiway.records import Reading, Result
 from taxiway.results import failed_result
 from taxiway.stop import Stop
 from taxiway.testing.scripted import ScriptedClaude
@@ -32,10 +32,12 @@ _KEY = "scripted"
 
 @dataclass(frozen=True)
 class Played:
-    """How it ended: the Result of every stage that ran, failed ones too, and the errors of those."""
+    """How it ended: the Result of every stage that ran, failed ones too, the errors of those, and by stage the gates as they were
+    last held against a measurement, whatever ended its last try."""
 
     results: Mapping[str, Result]
     errors: Mapping[str, TaxiwayError] = field(default_factory=dict)
+    held: Mapping[str, tuple[Reading, ...]] = field(default_factory=dict)
 
     @property
     def commit(self) -> str:
@@ -87,6 +89,7 @@ def play(
     """
     results: dict[str, Result] = {}
     errors: dict[str, TaxiwayError] = {}
+    held: dict[str, tuple[Reading, ...]] = {}
     stopped: set[str] = set()
     for planned in plan.stages:
         if planned.recovers or (only and planned.id not in only):
@@ -96,13 +99,24 @@ def play(
             continue
         try:
             results[planned.id] = _tried(
-                plan, planned, run, dict(params), results, home, ports=ports, agents=agents, started=started or datetime.now(UTC), log=log
+                plan,
+                planned,
+                run,
+                dict(params),
+                results,
+                home,
+                ports=ports,
+                agents=agents,
+                started=started or datetime.now(UTC),
+                held=held,
+                log=log,
             )
+            held[planned.id] = results[planned.id].gates
         except TaxiwayError as error:
             errors[planned.id] = error
             results[planned.id] = failed_result(error)
             stopped.add(planned.id)
-    return Played(results, errors)
+    return Played(results, errors, held)
 
 
 def _tried(  # noqa: PLR0917 - what a try is made of
@@ -116,6 +130,7 @@ def _tried(  # noqa: PLR0917 - what a try is made of
     ports: Ports,
     agents: Mapping[str, Agent],
     started: datetime,
+    held: dict[str, tuple[Reading, ...]],
     log: logging.Logger,
 ) -> Result:
     """The Result of the last try. There are as many as Airflow would make: the stage's own count mostly ends them before."""
@@ -137,5 +152,7 @@ def _tried(  # noqa: PLR0917 - what a try is made of
         try:
             return stage.run(plan, planned.id, context, ports=ports, agents=agents, stop=Stop(), log=log)
         except TaxiwayError as error:
+            if isinstance(error, GateFailed | RepairDue) and error.readings:
+                held[planned.id] = tuple(error.readings)
             if not error.retryable or attempt >= room:
                 raise

@@ -67,7 +67,8 @@ def try_case(case: Case, agents: Mapping[str, Agent], *, environments: Home) -> 
         with _services_stopped(home):
             played = play(case.plan, run=_RUN, params=params, home=home, ports=ports, agents=agents, only=case.spec.stages, log=log)
         calls = ports.ledger.spending(_RUN)
-        problems = [*_script_problems(asked), *_problems(case, played, calls), *_file_problems(case.spec.expect, played, ports, folder)]
+        problems = [*_script_problems(asked), *_problems(case, played, calls, asked)]
+        problems += _file_problems(case.spec.expect, played, ports, folder)
     return Tried(str(case.file), case.name, tuple(problems), cost_of(calls), time.monotonic() - began)
 
 
@@ -131,12 +132,13 @@ def _ports(case: Case, home: Home, url: str, models: Models | None, environments
 def _script_problems(asked: Asked | None) -> Iterator[str]:
     if isinstance(asked, ScriptedClaude):
         if asked.error:
-            yield f"the model was asked more often than there are replies: {asked.error}"
+            hint = "add what it answers to `replies:`; a conversation ends when it calls hand_in"
+            yield f"the model was asked more often than there are replies: {asked.error}\nhint: {hint}"
         if asked.left:
             yield f"{asked.left} of {len(asked.requests) + asked.left} replies were not asked for"
 
 
-def _problems(case: Case, played: Played, calls: Sequence[Spending]) -> Iterator[str]:
+def _problems(case: Case, played: Played, calls: Sequence[Spending], asked: Asked | None) -> Iterator[str]:
     expect = case.spec.expect
     failed = [name for name, error in played.errors.items()]
     outcome = "failed" if failed else "success"
@@ -152,11 +154,13 @@ def _problems(case: Case, played: Played, calls: Sequence[Spending]) -> Iterator
     # Why a stage failed belongs to what is told, where that was not expected.
     for name in failed:
         if expect.outcome != "failed" or expect.stages.get(name, "failed") != "failed":
-            yield f"stage {name} failed: {played.errors[name]}"
+            # What the client makes of a script that is at its end is nobody's to mend.
+            spent = isinstance(asked, ScriptedClaude) and asked.error and asked.error in played.errors[name].problem
+            yield f"stage {name} failed: {'its model had no reply left' if spent else played.errors[name]}"
 
 
 def _gate_problems(name: str, wanted: str, played: Played) -> Iterator[str]:
-    held = [g for g in played.results[name].gates if g.blocking] if name in played.results else []
+    held = [g for g in played.held.get(name, ()) if g.blocking]
     if not held:
         yield f"gates of {name}: expected {wanted}, none was held against a measurement"
         return

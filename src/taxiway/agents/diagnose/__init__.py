@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from taxiway.agents.base import Agent, AgentInput, Metric, StageAttempt
+from taxiway.agents.base import Agent, AgentInput, Metric, ModelUse, StageAttempt
 from taxiway.ports import Ports
 from taxiway.records import Result
 
@@ -57,9 +57,10 @@ AGENT = Agent(
     inputs=DiagnoseInput,
     run=run,
     metrics={
-        "quotes.kept": Metric("quotes of the diagnosis that occur in what the stages left or in the code"),
+        "quotes.kept": Metric("quotes of the diagnosis that occur in what the stages left or in the code", example=">= 1"),
         "quotes.dropped": Metric("quotes that do not, and were taken out"),
     },
     effect="explains",
     asks="the cause of a failure",
+    uses_model=lambda _: ModelUse("this stage will fail", fails=True),
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from taxiway.agents.base import Agent, AgentInput, Metric, StageAttempt
+from taxiway.agents.base import Agent, AgentInput, Metric, ModelUse, StageAttempt
 from taxiway.agents.integrate import pulling, pushing
 from taxiway.agents.integrate.task import Conflicts, Task
 from taxiway.errors import InputError, StageError
@@ -118,12 +118,13 @@ AGENT = Agent(
     inputs=IntegrateInput,
     run=run,
     metrics={
-        "conflicts": Metric("hunks that do not merge by themselves; those that `conflicts` decided"),
+        "conflicts": Metric("hunks that do not merge by themselves; those that `conflicts` decided", example="<= 3"),
         "files.changed": Metric("files that the merge changes"),
     },
     effect="merges",
     touches="moves branch {into} of the repository",
     asks="what a conflicting hunk becomes, with `conflicts: ask_model`",
+    uses_model=lambda given: ModelUse("a conflict will fail the stage") if given.get("conflicts") == "ask_model" else None,
     thinks=lambda given: any(word in str(given.get("conflicts")) for word in ("ask_model", "{{")),
     outputs=("branch", "merged", "pull_request"),
 )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from taxiway.agents.base import Agent, AgentInput, StageAttempt
+from taxiway.agents.base import Agent, AgentInput, ModelUse, StageAttempt
 from taxiway.agents.mind import required
 from taxiway.errors import OperatorError
 from taxiway.ports import Ports
@@ -56,6 +57,7 @@ class ScaffoldInput(AgentInput):
         default="",
         max_length=50_000,
         validate_default=True,
+        examples=["The page greets who is named in ?name=."],
         description="What to build, by a model; without a model the template alone is made, and the result says `degraded`",
     )
 
@@ -80,7 +82,12 @@ class ScaffoldInput(AgentInput):
     @field_validator("requirements")
     @classmethod
     def _asked(cls, text: str, info: ValidationInfo) -> str:
-        if info.data.get("template") == NO_TEMPLATE and not text.strip() and not info.data.get("bug", "?").strip():
+        bug = info.data.get("bug", "?").strip()
+        # A template may turn out to be nothing.
+        if text.strip() and bug.strip("?") and "{{" not in bug:
+            hint = "leave one of the two out; what else is to be built is a stage of its own"
+            raise _refuse("idle-input", "`requirements` beside `bug`: a stage fixes a bug, or builds what is required", hint)
+        if info.data.get("template") == NO_TEMPLATE and not text.strip() and not bug:
             raise _refuse("missing-key", "'requirements' is missing", "without a template, say what to build: `requirements:` or `bug:`")
         return text
 
@@ -144,6 +151,12 @@ def _place(inputs: ScaffoldInput, stage: StageAttempt) -> tuple[int, int]:
     return len(added), len(files)
 
 
+def _uses_model(given: Mapping[str, Any]) -> ModelUse | None:
+    if given.get("template") == NO_TEMPLATE:
+        return ModelUse("this stage will fail", fails=True)
+    return ModelUse("template alone (degraded)") if given.get("requirements") else None
+
+
 AGENT = Agent(
     name="scaffold",
     summary="Makes a project from a template, or takes the one that is there; a model builds what is required, with tests that show it.",
@@ -153,6 +166,7 @@ AGENT = Agent(
     touches="adds the template's files, and what a model writes for the requirements, to the run's branch",
     outputs=("name", "files", "added", "degraded", "requirements", "covered"),
     asks="code and tests for `requirements` or a `bug`",
+    uses_model=_uses_model,
     thinks=lambda given: bool(given.get("requirements") or given.get("bug")),
     version="2",
 )

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from taxiway.agents.base import Agent, AgentInput, Metric, StageAttempt
+from taxiway.agents.base import Agent, AgentInput, Metric, ModelUse, StageAttempt
 from taxiway.agents.e2e import Duration, Path
 from taxiway.ports import Ports
 from taxiway.records import Result
@@ -52,4 +52,5 @@ AGENT = Agent(
     touches="adds files below the project's folder of browser tests to the run's branch",
     thinks=lambda _: True,
     asks="browser tests for the requirements",
+    uses_model=lambda _: ModelUse("this stage will fail", fails=True),
 )

@@ -1,0 +1,53 @@
+"""What a policy says of models, held against agents and stages that ask one, or that never do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from taxiway.agents.base import Agent, ModelUse
+from taxiway.spec.models import ModelsSpec, Policy, StageSpec
+from taxiway.spec.source import Node, Report
+from taxiway.spec.words import show
+
+__all__ = ["NONE", "REPAIR", "UNREPAIRED", "check_asked", "check_thinks", "chosen"]
+
+NONE = "none"
+REPAIR = "repair"
+"""What stands for repairs among the agents of `models:`."""
+UNREPAIRED = ModelUse("nothing will be repaired")
+"""What comes of `repair` without a model."""
+
+
+def chosen(models: ModelsSpec, name: str) -> str:
+    """The model of an agent, or of `repair`; `none` for no model."""
+    own = models.agents.get(name)
+    return (own.model if own else None) or models.model
+
+
+def check_thinks(agent: Agent, at: Node, agents: Mapping[str, Agent], report: Report) -> None:
+    """Report an agent among the policy's `models:` that never asks one."""
+    if not agent.asks:
+        hint = f"those that ask a model: {', '.join([*(a.name for a in agents.values() if a.asks), REPAIR])}"
+        if agent.effect == "measures" and not agent.after:
+            hint += f"; what mends the code after {agent.name} is {REPAIR}"
+        report.add(at, f"agent {show(agent.name)} never asks a model", rule="idle-model", hint=hint)
+
+
+def check_asked(
+    stages: Mapping[str, StageSpec], agents: Mapping[str, Agent | None], nodes: Mapping[str, Node], policy: Policy | None, report: Report
+) -> None:
+    """Report stages that cannot work without a model, on a policy that says which models are asked and gives them none.
+
+    What only asks one where it may (`repair`, `conflicts: ask_model`, requirements beside a template) goes on without. A policy without `models:` says nothing, and where it names a model the workers' environment decides whether that can be reached:
+    both are told before a run, not here.
+    """
+    models = policy.spec.models if policy else None
+    if policy is None or models is None:
+        return
+    for name, stage in stages.items():
+        agent = agents[name]
+        use = agent.uses_model(stage.with_) if agent and agent.asks else None
+        if agent and use and use.fails and chosen(models, agent.name) == NONE:
+            hint = f"give it one in the policy: `models: {{agents: {{{agent.name}: {{model: ...}}}}}}`, or remove the stage"
+            problem = f"policy {show(policy.name)} names no model for {agent.name}: {use.without}"
+            report.add(nodes[name].find(["agent"]), problem, rule="no-model", hint=hint)
