@@ -5,7 +5,7 @@ the listening socket out, so the connections of uv arrive here, and no byte is c
 """
 
 from taxiway.integrations.egress.proxy import IndexProxy
-from taxiway.integrations.egress.serving import egress
+from taxiway.integrations.egress.serving import Serving, egress, serving
 from taxiway.integrations.egress.sources import Source, Sources, read_sources
 
-__all__ = ["IndexProxy", "Source", "Sources", "egress", "read_sources"]
+__all__ = ["IndexProxy", "Serving", "Source", "Sources", "egress", "read_sources", "serving"]
