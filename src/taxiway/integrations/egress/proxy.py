@@ -56,9 +56,9 @@ class IndexProxy:
         await self._wire.serve(self._answer, listener, ended)
 
     async def metadata(self, source: Source, link: Link) -> str:
-        """The core metadata of a wheel of a page, where the index offers it by itself (PEP 658); "" where not."""
+        """The core metadata of a wheel of a page, where the index has it beside (PEP 658, whether or not its page says so); "" where not."""
         address, login = split_login(link.url)
-        if not link.metadata or not address.startswith(("http:", "https:")):
+        if not link.is_wheel or not address.startswith(("http:", "https:")):
             return ""
         parts = urlsplit(address)
         place = Place(source, urlunsplit(parts._replace(path=parts.path + _METADATA)), login)

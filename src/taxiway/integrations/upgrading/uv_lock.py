@@ -50,7 +50,9 @@ def read_lock(text: str) -> Lock:
     for package in packages:
         name, source = _checked(package.get("name"), _NAME, "name"), package.get("source", {})
         if "registry" in source:
-            registries.add(str(source["registry"]))
+            if not (address := str(source["registry"])).startswith(("http://", "https://")):
+                raise ProjectError(f"uv.lock takes {name} from a folder of one machine: {address[:200]}", hint="lock it from an index")
+            registries.add(address)
             pins[name] = (*pins.get(name, ()), _checked(package.get("version"), _VERSION, "version"))
             files.setdefault(name, {}).update(_files(package))
         elif "git" in source or "url" in source:
