@@ -56,7 +56,7 @@ class IndexProxy:
         await self._wire.serve(self._answer, listener, ended)
 
     async def metadata(self, source: Source, link: Link) -> str:
-        """The core metadata of a wheel of a page, where the index has it beside (PEP 658, whether or not its page says so); "" where not."""
+        """The core metadata of a wheel of a page, where its index has it (PEP 658, also where no page says so); "" else."""
         address, login = split_login(link.url)
         if not link.is_wheel or not address.startswith(("http:", "https:")):
             return ""

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 
 from taxiway.home import Home
+from taxiway.integrations.upgrading.npm import NpmUpgrades
 from taxiway.integrations.upgrading.pip import PipUpgrades
 from taxiway.integrations.upgrading.uv import UvUpgrades
 from taxiway.ports import PackageManager
@@ -16,4 +17,4 @@ __all__ = ["package_managers"]
 def package_managers(home: Home, environ: Mapping[str, str] | None = None) -> dict[str, PackageManager]:
     """All that there are, by the name that a pipeline gives them; `environ` holds the machine's settings."""
     settings = dict(os.environ if environ is None else environ)
-    return {"pip": PipUpgrades(home, settings), "uv": UvUpgrades(home, settings)}
+    return {"pip": PipUpgrades(home, settings), "uv": UvUpgrades(home, settings), "npm": NpmUpgrades(settings)}
