@@ -19,7 +19,7 @@ from taxiway.integrations.processes import index_environment
 
 __all__ = ["Program", "Registries", "find_npm", "read_registries"]
 
-_HINT = "install Node.js 20 or newer with npm for the workers, and put both on their PATH"
+_HINT = "install Node.js 20 or newer with npm for the workers, on their PATH; or name in `manager` what else the stage shall update"
 _SCOPE = re.compile(r"(@[A-Za-z0-9_.~-]+):registry", re.ASCII)
 _VARIABLE = re.compile(r"(?<!\\)\$\{([^${}?]+)(\??)\}")
 _TIMEOUT_S = 30

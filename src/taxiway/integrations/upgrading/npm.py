@@ -77,7 +77,8 @@ class NpmUpgrades:
         program = find_npm(self.environ)
         allowed = _Allowed(old, frozenset(names), level)
         with npm_inside(checkout, read_registries(program, self.environ), program, stop) as npm:
-            text, links = _update(npm, old, allowed, names if len(names) < len(old.pins) else ())
+            # Without names npm looks again at all that there is, also at what comes from elsewhere.
+            text, links = _update(npm, old, allowed, names if len(names) < len(old.pins) or old.elsewhere else ())
             new = read_lock(text, pinned.path)
             held = _held(npm, new, allowed)
             if new.pins == old.pins:
@@ -107,7 +108,7 @@ def _update(npm: NpmInside, old: Lock, allowed: _Allowed, names: Sequence[str]) 
         pins = read_lock(written(), old.path).pins
         return [(n, v[0]) for n, v in pins.items() if len(v) == 1 and old.pins.get(n) not in (None, v)]
 
-    argv = ["update", "--package-lock-only", "--ignore-scripts", "--no-save", "--", *names]
+    argv = ["update", "--package-lock-only", "--ignore-scripts", "--no-save", f"--lockfile-version={old.version}", "--", *names]
     for _ in range(_TRIES):
         (npm.project / old.path).write_text(old.text, encoding="utf-8")
         result, links = npm.run(*argv, offer=Offer(allowed, old.integrities), changed=changed)

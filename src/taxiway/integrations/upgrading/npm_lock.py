@@ -29,6 +29,7 @@ class Lock:
 
     path: str
     text: str
+    version: int
     pins: Pins
     integrities: Mapping[str, Mapping[str, str]]
     bases: Mapping[str, str]
@@ -52,7 +53,7 @@ def read_lock(text: str, path: str) -> Lock:
     """Raise ProjectError for what npm has not written, and for locks of npm 6 and older."""
     data = read_json(text, path)
     packages = data.get("packages")
-    if data.get("lockfileVersion") not in (2, 3) or not isinstance(packages, dict):
+    if type(data.get("lockfileVersion")) is not int or data["lockfileVersion"] not in (2, 3) or not isinstance(packages, dict):
         raise ProjectError(f"{path} has lockfileVersion {str(data.get('lockfileVersion'))[:20]}, and 2 and 3 are known", hint=_HINT)
     pins: dict[str, set[str]] = {}
     integrities: dict[str, dict[str, str]] = {}
@@ -86,6 +87,7 @@ def read_lock(text: str, path: str) -> Lock:
     return Lock(
         path=path,
         text=text,
+        version=int(data["lockfileVersion"]),
         pins={name: tuple(sorted(versions)) for name, versions in sorted(pins.items())},
         integrities=integrities,
         bases=dict(_commonest(bases)),
