@@ -159,6 +159,20 @@ def test_what_packages_need_besides_moves_within_the_level_too(update, lock, reg
     assert "- fresh 7.0.0 (new)" in result.summary
 
 
+def test_what_the_project_wants_to_wait_for_waits(update, lock, registry):
+    files = lock(PROJECT | {"dependencies": {"tiny": "^1.2.0"}}, names=("tiny",))
+    publish(registry, "tiny", *VERSIONS, times={v: f"202{n}-01-01T00:00:00.000Z" for n, v in enumerate(VERSIONS)})
+    update(files | {".npmrc": "before=2021-06-01\nregistry=http://127.0.0.1:9/\nignore-scripts=false\n"})
+    assert pins(written(update)) == {"tiny": "1.2.1"}
+
+
+def test_text_that_is_no_text_stays_as_it_is(update, lock):
+    files = lock()
+    files["package-lock.json"] = files["package-lock.json"].replace('"integrity"', r'"license": "\ud800 \u2028 é", "integrity"', 1)
+    update(files, only=["tiny"])
+    assert r'"license": "\ud800 ' in written(update)
+
+
 def test_scoped_packages_come_from_their_own_registry(update, lock, registry, environ):
     settings = Path(environ["HOME"], ".npmrc")
     settings.write_text(settings.read_text() + f"@corp:registry={registry.root}/corp/\n")

@@ -29,10 +29,15 @@ def tarball(manifest: Mapping[str, Any], files: Mapping[str, str] | None = None)
 
 
 def publish(
-    server: IndexServer, name: str, *versions: str | Mapping[str, Any], at: str = "/npm", files: Mapping[str, str] | None = None
+    server: IndexServer,
+    name: str,
+    *versions: str | Mapping[str, Any],
+    at: str = "/npm",
+    files: Mapping[str, str] | None = None,
+    times: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Serve a package in these versions, the last one as `latest`, each a version or a manifest without the name; its document."""
-    document: dict[str, Any] = {"name": name, "dist-tags": {}, "versions": {}}
+    document: dict[str, Any] = {"name": name, "dist-tags": {}, "versions": {}, "time": dict(times or {})}
     for given in versions:
         manifest = {"name": name, **({"version": given} if isinstance(given, str) else given)}
         version, content = manifest["version"], tarball(manifest, files)

@@ -91,7 +91,7 @@ def test_versions_are_ordered_as_semver_says():
         "1.2.0",
         "10.0.0",
     ]
-    assert sorted(ordered[::-1], key=precedence) == ordered
+    assert sorted(set(ordered), key=precedence) == ordered
     assert [precedence(text) for text in ("1.0", "v1.0.0", "1.0.0\n", "\u0661.0.0", "latest")] == [None] * 5
 
 

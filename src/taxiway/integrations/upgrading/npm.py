@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taxiway.errors import OperatorError, ProjectError
+from taxiway.integrations.installing import BASE
 from taxiway.integrations.semver import precedence, within
 from taxiway.integrations.upgrading.files import is_plain, text_of
 from taxiway.integrations.upgrading.npm_lock import Lock, read_json, read_lock, with_resolved, without_resolved
@@ -102,7 +103,10 @@ def _update(npm: NpmInside, old: Lock, allowed: _Allowed, names: Sequence[str]) 
     from taxiway.integrations.upgrading.npm_inside import npm_failure  # noqa: PLC0415
 
     def written() -> str:
-        return with_resolved(text_of(npm.project, old.path), old, npm.tarballs.get)
+        text = with_resolved(text_of(npm.project, old.path), old, npm.tarballs.get)
+        if f"{BASE}/npm/" in text:
+            raise OperatorError(f"{old.path} would name the proxy of this machine", hint=f"report it, with the project's {old.path}")
+        return text
 
     def changed() -> list[tuple[str, str]]:
         pins = read_lock(written(), old.path).pins

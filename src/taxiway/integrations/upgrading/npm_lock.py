@@ -190,4 +190,6 @@ def _checked(value: Any, pattern: re.Pattern[str], what: str, path: str) -> str:
 
 def _written(data: Any, *, like: str) -> str:
     indent = re.match(r"\s*\{\r?\n([ \t]+)", like)
-    return json.dumps(data, indent=indent[1] if indent else 2, ensure_ascii=False) + "\n"
+    text = json.dumps(data, indent=indent[1] if indent else 2, ensure_ascii=False) + "\n"
+    # Half of a surrogate pair is no character that a file could hold; JavaScript writes it like this.
+    return re.sub(r"[\ud800-\udfff]", lambda m: f"\\u{ord(m[0]):04x}", text)
