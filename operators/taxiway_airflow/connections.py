@@ -79,7 +79,7 @@ def build_ports(plan: Plan, *, run: str, params: Mapping[str, Any], started: dat
         secrets=(*_secrets(os.environ), *((credentials.token, credentials.private_key) if credentials else ())),
         servers=GivenServers(LocalServers(os.environ), _addresses(plan) if trusted else {}),
         forge=_forge(plan, url, credentials) if stage.inputs.get("mode", "push") != "push" else None,
-        upgrades=package_managers(home),
+        upgrades=package_managers(),
     )
 
 

@@ -70,7 +70,7 @@ def lock(tmp_path, index):
 
     def made(project, *, url=index.url, held=("tinything==1.2.0", "other==1.2.0"), **environ):
         folder = tmp_path / "author"
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         (folder / "pyproject.toml").write_text(project)
         environ = CLEAN | {"UV_DEFAULT_INDEX": url, "UV_CACHE_DIR": str(tmp_path / "author-cache")} | environ
         words = [word for bound in held for word in ("--upgrade-package", bound)]
@@ -240,6 +240,58 @@ def test_nothing_but_the_index_is_reached(update, lock, index, tmp_path, kind):
     assert not [p for p in index.paths if "evil" in p]
     assert not list(tmp_path.rglob("ran"))
     assert written(update) == files["uv.lock"]
+
+
+BACKEND = """
+import os, pathlib, urllib.request
+for place in ("{outside}/ran", "/upgrade/uv", "/upgrade/door.py"):
+    try:
+        pathlib.Path(place).write_text("ran")
+    except OSError:
+        pass
+for address in ("http://127.0.0.1:{port}/evil", "http://127.0.0.1:8000/evil"):
+    try:
+        urllib.request.urlopen(address, timeout=5)
+    except OSError as error:
+        print(address, error)
+def prepare_metadata_for_build_wheel(folder, *_):
+    (pathlib.Path(folder) / "app-1.0.dist-info").mkdir()
+    told = "Metadata-Version: 2.1\\nName: app\\nVersion: 1.0\\nRequires-Dist: tinything"
+    told += ",".join(name for name in os.environ if "SECRET" in name)
+    (pathlib.Path(folder) / "app-1.0.dist-info/METADATA").write_text(told)
+    return "app-1.0.dist-info"
+prepare_metadata_for_build_editable = prepare_metadata_for_build_wheel
+"""
+
+
+def test_a_backend_of_the_project_runs_in_the_sandbox(update, lock, index, tmp_path):
+    """uv asks it where metadata is dynamic."""
+    files = lock(PROJECT.format('"tinything"'), held=["tinything==1.2.0"])
+    (tmp_path / "outside").mkdir()
+    files["backend.py"] = BACKEND.replace("{outside}", str(tmp_path / "outside")).replace("{port}", str(index.server_address[1]))
+    dynamic = 'dynamic = ["version", "dependencies"]\n[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    files["pyproject.toml"] = f'[project]\nname = "app"\nrequires-python = ">=3.11"\n{dynamic}'
+    update(files)
+    assert pins(written(update)) == {"tinything": "1.3.0"}
+    assert not [p for p in index.paths if "evil" in p]
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
+def test_a_project_for_another_python_is_for_another_machine(update, lock):
+    files = lock(PROJECT.format('"tinything"'), held=["tinything==1.2.0"])
+    old, new = 'requires-python = ">=3.11"', 'requires-python = ">=3.99"'
+    with pytest.raises(OperatorError, match=r"needs Python >=3\.99, and Taxiway runs on Python 3\."):
+        update({path: text.replace(old, new) for path, text in files.items()})
+
+
+def test_members_of_a_workspace_are_held_to_what_each_asks_for(update, lock, tmp_path):
+    member = '[project]\nname = "member"\nversion = "0.1"\nrequires-python = ">=3.11"\ndependencies = ["other<1.3"]\n'
+    (tmp_path / "author" / "member").mkdir(parents=True)
+    (tmp_path / "author" / "member" / "pyproject.toml").write_text(member)
+    files = lock(PROJECT.format('"tinything"') + '[tool.uv.workspace]\nmembers = ["member"]\n')
+    result = update(files | {"member/pyproject.toml": member})
+    assert pins(written(update)) == {"tinything": "1.3.0", "other": "1.2.1"}
+    assert "- other stays at 1.2.1: 1.3.0 is not allowed here" in result.summary
 
 
 @pytest.mark.parametrize(

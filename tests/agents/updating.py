@@ -9,7 +9,6 @@ from typing import Any
 
 from taxiway.agents.base import StageAttempt
 from taxiway.agents.update_dependencies import AGENT, UpdateInput
-from taxiway.home import Home
 from taxiway.integrations.upgrading import package_managers
 from taxiway.ports import Ports
 from taxiway.records import Result
@@ -25,7 +24,7 @@ def updater(folder: Path, settings: Mapping[str, str]) -> Callable[..., Result]:
             (checkout / path).parent.mkdir(parents=True, exist_ok=True)
             (checkout / path).write_text(text)
         nothing: Any = None
-        upgrades = package_managers(Home(folder / "home"), {**settings, **environ})
+        upgrades = package_managers({**settings, **environ})
         ports = Ports(nothing, nothing, nothing, nothing, nothing, {}, upgrades=upgrades)
         log, stop = logging.getLogger("test"), Stop()
         stage = StageAttempt("p", "r", "update", 1, "c" * 40, checkout, folder, {}, stop, log, lambda _: ())

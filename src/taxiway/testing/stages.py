@@ -74,7 +74,7 @@ def run_stages(
             trusted=trusted,
             browsers=find_browsers(os.environ),
             models=opened,
-            upgrades=package_managers(home),
+            upgrades=package_managers(),
         )
         played = play(plan, run=_RUN, params=params or {}, home=home, ports=ports, agents=known, started=started, log=log)
     for error in played.errors.values():

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from taxiway.errors import NotTrusted
-from taxiway.home import Home
 from taxiway.integrations import bubblewrap
 from taxiway.integrations.egress import IndexProxy, Serving, Sources, serving
 from taxiway.integrations.egress.pages import Link
@@ -113,17 +112,16 @@ class UvInside:
 
 
 @contextmanager
-def uv_inside(home: Home, checkout: Path, sources: Sources, stop: Cancellation, *, copied: bool = False) -> Iterator[UvInside]:
+def uv_inside(checkout: Path, sources: Sources, stop: Cancellation, *, copied: bool = False) -> Iterator[UvInside]:
     """Everything for one command on a checkout, or on a copy of it that may be written; raise NotTrusted where this machine cannot
     isolate."""
     check_isolation()
-    # What is fetched for code that is not trusted is never what trusted code gets.
-    cache = home.path / "cache" / "uv-untrusted"
-    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     proxy = IndexProxy(sources)
     with tempfile.TemporaryDirectory(prefix="taxiway-upgrade-") as folder, serving(proxy) as (thread, door):
-        place = Path(folder, "out")
+        place, cache = Path(folder, "out"), Path(folder, "cache")
         place.mkdir()
+        # Of its own: where a project's metadata is dynamic uv asks its build backend, and what code wrote there is nothing for others.
+        cache.mkdir()
         venv.EnvBuilder(symlinks=True).create(Path(folder, "env"))
         environment = Environment(Path(folder, "env"), "", cached=False)
         shown = copy_of(checkout, Path(folder, "project")) if copied else checkout

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from taxiway.home import Home
 from taxiway.integrations.installing import check_uv
 from taxiway.integrations.upgrading.files import is_plain, text_of
 from taxiway.integrations.upgrading.levels import bounds, canonical, held
@@ -23,9 +22,9 @@ _COMMAND = re.compile(r"^#    (\S.*)$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class PipUpgrades:
-    """Implements `ports.PackageManager` for *.in files. Nothing is built: of what has no wheel no version is taken."""
+    """Implements `ports.PackageManager` for *.in files. Of what has no wheel no version is taken. `environ` holds the machine's
+    settings."""
 
-    home: Home
     environ: Mapping[str, str] = field(repr=False)
 
     expects = "*.in file with a *.txt of pins beside it (uv pip compile requirements.in -o requirements.txt)"
@@ -51,7 +50,7 @@ class PipUpgrades:
         old = text_of(checkout, pinned.path)
         if not (allowed := list(bounds(pinned.pins, names, level))):
             return Upgraded({}, pinned.pins)
-        with uv_inside(self.home, checkout, read_sources(self.environ), stop) as uv:
+        with uv_inside(checkout, read_sources(self.environ), stop) as uv:
             (uv.folder / "pins.txt").write_text(old, encoding="utf-8")
             check_uv(uv.run(*_compile(source, f"{INSIDE}/out/pins.txt", old, allowed), env={}))
             text = text_of(uv.folder, "pins.txt")

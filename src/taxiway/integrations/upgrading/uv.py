@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taxiway.errors import OperatorError, ProjectError
-from taxiway.home import Home
 from taxiway.integrations.installing import BASE, check_uv
 from taxiway.integrations.upgrading.files import is_plain, text_of
 from taxiway.integrations.upgrading.levels import bounds, canonical, held
@@ -26,15 +25,16 @@ __all__ = ["UvUpgrades"]
 
 _LOCK, _PROJECT = "uv.lock", "pyproject.toml"
 _FILE = re.compile(re.escape(BASE) + r"(/files/[0-9a-f]{32}/[^\"#\s]+)")
+_PYTHON = re.compile(r"interpreter resolved to Python (\S+), which is incompatible with the project's Python requirement: `([^`]*)`")
 # What of [tool.uv] decides over the lock beside the workspace's own tables. The rest, where packages come from above all, is the machine's.
 _SETTINGS = ("resolution", "prerelease", "fork-strategy", "exclude-newer")
 
 
 @dataclass(frozen=True)
 class UvUpgrades:
-    """Implements `ports.PackageManager` for uv.lock. Nothing is built: of what has no wheel no version is taken."""
+    """Implements `ports.PackageManager` for uv.lock. Of what has no wheel no version is taken. `environ` holds the machine's
+    settings."""
 
-    home: Home
     environ: Mapping[str, str] = field(repr=False)
 
     expects = "uv.lock beside a pyproject.toml (uv lock)"
@@ -65,7 +65,7 @@ class UvUpgrades:
         # Only those that the lock knows: from another one a package would be another package.
         used = [s for s in sources.indexes if s in indexes.values()]
         env = {"UV_INDEX": " ".join(_told(sources.indexes, used[:-1], named, indexes))} if named or used[:-1] else {}
-        with uv_inside(self.home, checkout, replace(sources, indexes=tuple(used), links=()), stop, copied=True) as uv:
+        with uv_inside(checkout, replace(sources, indexes=tuple(used), links=()), stop, copied=True) as uv:
             inner = uv.checkout / _LOCK
             inner.write_text(with_registries(old.text, lambda address: _address(indexes.get(address), address)), encoding="utf-8")
             argv = ["lock", "--quiet", "--color", "never", "--no-build", "--python", uv.python, *_options(settings)]
@@ -76,6 +76,11 @@ class UvUpgrades:
                     f"uv.lock cannot be made anew: {', '.join(old.elsewhere)[:300]} cannot be reached from the sandbox, which reaches"
                     f" the package index alone. uv said: {result.stderr[-1000:]}",
                     hint="publish these packages on an index that the workers know",
+                )
+            if not result.ok and (python := _PYTHON.search(result.stderr)):
+                raise OperatorError(
+                    f"the project needs Python {python[2][:50]}, and Taxiway runs on Python {python[1]} here",
+                    hint="run the stage on workers with such a Python",
                 )
             check_uv(result)
             text = _homely(text_of(uv.checkout, _LOCK), old, indexes, uv)
