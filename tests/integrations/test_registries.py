@@ -10,7 +10,7 @@ import pytest
 
 from taxiway.errors import OperatorError
 from taxiway.integrations.egress import find_npm, read_registries
-from taxiway.integrations.semver import precedence, within
+from taxiway.integrations.semver import accepts, precedence, within
 
 NO_NPM = shutil.which("npm") is None or shutil.which("node") is None
 needs_npm = pytest.mark.skipif(NO_NPM, reason="npm is not installed: install Node.js 20 or newer")
@@ -110,3 +110,24 @@ def test_versions_are_ordered_as_semver_says():
 )
 def test_a_level_leads_so_far(version, before, levels):
     assert {level for level in ("patch", "minor", "major") if within(version, before, level)} == levels
+
+
+@pytest.mark.parametrize(
+    ("wanted", "yes", "no"),
+    [
+        ("1.2.3", ["1.2.3"], ["1.2.4", "1.2.3-rc.1"]),
+        ("~1.2.3", ["1.2.3", "1.2.9"], ["1.2.2", "1.3.0"]),
+        ("^1.2.3", ["1.2.3", "1.9.0"], ["1.2.2", "2.0.0", "1.3.0-rc.1"]),
+        ("^0.2.3", ["0.2.4"], ["0.3.0"]),
+        ("^0.0.3", ["0.0.3"], ["0.0.4"]),
+    ],
+)
+def test_plain_ranges_accept_what_npm_accepts(wanted, yes, no):
+    assert [accepts(wanted, v) for v in (*yes, *no)] == [True] * len(yes) + [False] * len(no)
+
+
+@pytest.mark.parametrize(
+    "wanted", ["*", "1.x", ">=1.0.0", "^1", "^1.0.0 || ^2.0.0", "latest", "npm:other@^1.0.0", "git+https://x.example/"]
+)
+def test_other_ranges_are_npms_to_read(wanted):
+    assert accepts(wanted, "1.0.0") is None

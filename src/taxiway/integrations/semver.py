@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from taxiway.ports import Level
 
-__all__ = ["Precedence", "precedence", "within"]
+__all__ = ["Precedence", "accepts", "precedence", "within"]
 
 _SEMVER = re.compile(r"(\d{1,16})\.(\d{1,16})\.(\d{1,16})(?:-([0-9A-Za-z.-]+))?(?:\+[0-9A-Za-z.-]+)?", re.ASCII)
+_SIMPLE = re.compile(r"([~^]?)(\d{1,16}\.\d{1,16}\.\d{1,16})", re.ASCII)
 
 
 @dataclass(frozen=True, order=True)
@@ -41,3 +42,13 @@ def within(version: str, before: str, level: Level) -> bool:
     if level == "patch":
         return (one.major, one.minor) == (other.major, other.minor)
     return level == "major" or one.major == other.major
+
+
+def accepts(wanted: str, version: str) -> bool | None:
+    """Whether a range of npm's plainest forms (`1.2.3`, `~1.2.3`, `^1.2.3`) accepts a version; None for every other form."""
+    simple, given = _SIMPLE.fullmatch(wanted), precedence(version)
+    if simple is None or given is None or (least := precedence(simple[2])) is None:
+        return None
+    same = {"": 3, "~": 2, "^": 1 if least.major else 2 if least.minor else 3}[simple[1]]
+    numbers, others = ((v.major, v.minor, v.patch) for v in (given, least))
+    return given.released and given >= least and numbers[:same] == others[:same]

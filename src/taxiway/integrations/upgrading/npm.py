@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taxiway.errors import OperatorError, ProjectError
 from taxiway.integrations.installing import BASE
-from taxiway.integrations.semver import precedence, within
+from taxiway.integrations.semver import accepts, precedence, within
 from taxiway.integrations.upgrading.files import is_plain, text_of
 from taxiway.integrations.upgrading.npm_lock import Lock, read_json, read_lock, with_resolved, without_resolved
 from taxiway.ports import Cancellation, Level, Pinned, Upgraded
@@ -25,7 +25,7 @@ _LOCKS = ("npm-shrinkwrap.json", "package-lock.json")  # npm reads the first tha
 _LACKING = re.compile(r"No matching version found for (@?[^@\s]+)@(.+?)\.?(?: with a date before .*)?$", re.MULTILINE)
 _TRIES = 20
 _PLACEHOLDER = "no test specified"
-_ASKS = ("dependencies", "optionalDependencies", "peerDependencies")
+_ASKS = ("optionalDependencies", "peerDependencies")
 
 
 @dataclass
@@ -134,14 +134,28 @@ def _update(npm: NpmInside, old: Lock, allowed: _Allowed, names: Sequence[str]) 
 
 
 def _asking(npm: NpmInside, allowed: _Allowed, name: str, wanted: str) -> set[tuple[str, str]]:
-    """The versions on offer, beyond the locked ones, that ask for this."""
+    """The versions on offer, beyond the locked ones, that ask for this; and those that would be next, for what they ask for is as
+    plainly out of reach."""
+    offered = {package: [v for v in versions if v and allowed(package, v)] for package, versions in npm.seen.items()}
+
+    def unmet(package: str, text: object) -> bool:
+        if (package, text) == (name, wanted):
+            return True
+        # No answer for one version (None) is an answer for all: it is a form of range that only npm reads.
+        return isinstance(text, str) and package in offered and all(accepts(text, v) is False for v in offered[package])
+
     return {
         (package, version)
         for package, versions in npm.seen.items()
-        for version, manifest in versions.items()
-        if version and version not in allowed.lock.pins.get(package, ()) and allowed(package, version)
-        if any(isinstance(found := manifest.get(kind), dict) and found.get(name) == wanted for kind in _ASKS)
+        for version in set(offered[package]).difference(allowed.lock.pins.get(package, ()))
+        if any(unmet(*asked) for asked in _table(versions[version], "dependencies"))
+        or any(asked == (name, wanted) for kind in _ASKS for asked in _table(versions[version], kind))
     }
+
+
+def _table(manifest: Mapping[str, object], kind: str) -> Iterable[tuple[str, object]]:
+    found = manifest.get(kind)
+    return found.items() if isinstance(found, dict) else ()
 
 
 def _held(npm: NpmInside, new: Lock, allowed: _Allowed) -> dict[str, str]:
