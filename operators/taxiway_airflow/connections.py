@@ -30,7 +30,7 @@ from taxiway.integrations.local.target import LocalTarget
 from taxiway.integrations.sandbox import ProcessSandbox
 from taxiway.integrations.servers import LocalServers
 from taxiway.integrations.servers_elsewhere import Address, GivenServers
-from taxiway.integrations.upgrading import UvUpgrades
+from taxiway.integrations.upgrading import package_managers
 from taxiway.ports import ArtifactStore, Forge, Ports
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def build_ports(plan: Plan, *, run: str, params: Mapping[str, Any], started: dat
         secrets=(*_secrets(os.environ), *((credentials.token, credentials.private_key) if credentials else ())),
         servers=GivenServers(LocalServers(os.environ), _addresses(plan) if trusted else {}),
         forge=_forge(plan, url, credentials) if stage.inputs.get("mode", "push") != "push" else None,
-        upgrades=UvUpgrades(home),
+        upgrades=package_managers(),
     )
 
 

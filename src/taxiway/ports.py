@@ -33,9 +33,13 @@ __all__ = [
     "Hunk",
     "Lease",
     "Ledger",
+    "Level",
     "Merge",
     "Model",
     "Models",
+    "PackageManager",
+    "Pinned",
+    "Pins",
     "Ports",
     "PullRequest",
     "Readiness",
@@ -53,7 +57,7 @@ __all__ = [
     "Strategy",
     "Target",
     "TornFile",
-    "Upgrades",
+    "Upgraded",
     "Usage",
     "Vulnerability",
     "Workspace",
@@ -200,13 +204,57 @@ class Servers(Protocol):
         """One for the time of a `with`; raise OperatorError where there is none of this major version."""
 
 
-class Upgrades(Protocol):
-    """Writes a project's pins anew, with the package manager's own commands."""
+Level = Literal["patch", "minor", "major"]
+"""How far an update may go: 1.2.3 to 1.2.x, to 1.x, to whatever is newest."""
 
-    def pins(self, checkout: Path, source: str, pinned: str, *, bounds: Sequence[str], stop: Cancellation) -> str:
-        """The text of `pinned` (both are files of the checkout), made from `source` anew: the packages of `bounds` (requirements such as
-        `httpx>=0.27,<1`) as new as those allow, all others as they are. Raise ProjectError where that cannot be met, TransientError
-        where the index does not answer, NotTrusted where this machine has no isolation."""
+Pins = Mapping[str, tuple[str, ...]]
+"""Name of a package, as its manager spells it -> its pinned versions: more than one where several are installed, or markers tell
+them apart."""
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """A file of a checkout that pins dependencies, by its path there, and what it pins."""
+
+    path: str
+    pins: Pins
+
+
+@dataclass(frozen=True)
+class Upgraded:
+    """Pins made anew. `files` are the checkout's files (path -> text) that differ now, `pins` is what the pinning one pins now.
+
+    By name of a package: `links` are addresses of changelogs that changed packages name themselves, `held` newer versions within the level
+    that something (a range of the project, another package) forbids. `tested` says that the project's own tests passed with
+    the new pins, None that they were not run, and then `untested` says why, "" where a stage of its own does that.
+    """
+
+    files: Mapping[str, str]
+    pins: Pins
+    links: Mapping[str, str] = field(default_factory=dict)
+    held: Mapping[str, str] = field(default_factory=dict)
+    tested: Literal[True] | None = None
+    untested: str = ""
+
+
+class PackageManager(Protocol):
+    """Writes a project's pins anew, with a package manager's own commands."""
+
+    @property
+    def expects(self) -> str:
+        """The files that it looks for, and how a project gets them, in one line."""
+
+    def find(self, checkout: Path) -> Sequence[Pinned]:
+        """The files of a checkout that hold its pins, in the order in which they are to be written; raise ProjectError for one that
+        cannot be read."""
+
+    def spelled(self, name: str) -> str:
+        """A person's name of a package as it stands in `Pinned.pins`."""
+
+    def upgrade(self, checkout: Path, pinned: Pinned, *, names: Sequence[str], level: Level, stop: Cancellation) -> Upgraded:
+        """The file made anew: the packages `names` as new as the level and the project allow, all others as they are. Raise
+        ProjectError where that cannot be met or breaks the project's own tests, TransientError where the index does not answer,
+        OperatorError where this machine lacks the manager or the index, NotTrusted where it has no isolation."""
 
 
 # --- what is known about packages ----------------------------------------------------------------
@@ -757,4 +805,4 @@ class Ports:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     servers: Servers | None = None
     forge: Forge | None = None
-    upgrades: Upgrades | None = None
+    upgrades: Mapping[str, PackageManager] = field(default_factory=dict)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import sys
@@ -10,18 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from taxiway.agents.base import StageAttempt
-from taxiway.agents.update_dependencies import AGENT, UpdateInput
 from taxiway.errors import OperatorError, ProjectError, TransientError
-from taxiway.home import Home
 from taxiway.integrations import bubblewrap
-from taxiway.integrations.upgrading import UvUpgrades
-from taxiway.ports import Ports
-from taxiway.stop import Stop
 
+sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "integrations"))
 
 from index_server import Answer, index_server, wheel
+from updating import updater
 
 pytestmark = pytest.mark.skipif(bubblewrap.available() is not None, reason=str(bubblewrap.available()))
 
@@ -47,21 +42,7 @@ def index(tmp_path):
 @pytest.fixture
 def update(tmp_path, index):
     """Run the agent on a project of these files."""
-    checkout = tmp_path / "checkout"
-
-    def run(files, *, environ=(), **inputs):
-        for path, text in files.items():
-            (checkout / path).parent.mkdir(parents=True, exist_ok=True)
-            (checkout / path).write_text(text)
-        settings = CLEAN | {"UV_DEFAULT_INDEX": index.private_url, "AWS_SECRET_ACCESS_KEY": SECRET} | dict(environ)
-        nothing = None
-        ports = Ports(nothing, nothing, nothing, nothing, nothing, {}, upgrades=UvUpgrades(Home(tmp_path / "home"), settings))
-        log, stop = logging.getLogger("test"), Stop()
-        stage = StageAttempt("p", "r", "update", 1, "c" * 40, checkout, tmp_path, {}, stop, log, lambda _: ())
-        return AGENT.run(UpdateInput.model_validate(inputs), ports, stage)
-
-    run.checkout = checkout
-    return run
+    return updater(tmp_path, CLEAN | {"UV_DEFAULT_INDEX": index.private_url, "AWS_SECRET_ACCESS_KEY": SECRET})
 
 
 def pins(place: Path) -> list[str]:
@@ -69,22 +50,22 @@ def pins(place: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("inputs", "expected"),
+    ("inputs", "expected", "step"),
     [
-        ({"level": "patch"}, "1.2.1"),
-        ({"level": "minor"}, "1.3.0"),
-        ({}, "1.3.0"),
-        ({"level": "major"}, "2.0.0"),
+        ({"level": "patch"}, "1.2.1", "patch"),
+        ({"level": "minor"}, "1.3.0", "minor"),
+        ({}, "1.3.0", "minor"),
+        ({"level": "major"}, "2.0.0", "major"),
     ],
     ids=["patch", "minor", "by default", "major"],
 )
-def test_goes_as_far_as_the_level_allows(update, inputs, expected):
+def test_goes_as_far_as_the_level_allows(update, inputs, expected, step):
     result = update({"requirements.in": "tinything\nother\n", "requirements.txt": PINS}, **inputs)
     assert sorted(pins(update.checkout / "requirements.txt")) == [f"other=={expected}", f"tinything=={expected}"]
-    assert result.outputs == {"updated": 2, "files": 1}
-    assert result.metrics == {"dependencies.updated": 2}
-    level = inputs.get("level", "minor")
-    assert result.summary == (f"Update 2 dependencies ({level})\n\n- other 1.2.0 -> {expected}\n- tinything 1.2.0 -> {expected}")
+    assert result.outputs == {"updated": 2, "files": 1, "held": 0}
+    assert result.metrics == {"dependencies.updated": 2, "dependencies.held": 0}
+    moved = f"1.2.0 -> {expected} ({step})"
+    assert result.summary == f"Update 2 dependencies ({inputs.get('level', 'minor')})\n\n- other {moved}\n- tinything {moved}"
 
 
 def test_only_what_is_named_moves(update):
@@ -98,7 +79,7 @@ def test_nothing_to_update_changes_nothing(update, level):
     before = "other==2.0.0\n# a person's words\n"
     result = update({"requirements.in": "other\n", "requirements.txt": before}, level=level)
     assert (update.checkout / "requirements.txt").read_text() == before
-    assert result.outputs == {"updated": 0, "files": 0}
+    assert result.outputs == {"updated": 0, "files": 0, "held": 0}
     assert result.outcome == "success"
     assert result.summary == f"nothing to update within level {level}"
 
@@ -120,12 +101,15 @@ def test_files_that_build_on_each_other_move_together(update):
     files |= {"requirements-dev.in": "-c requirements.txt\ntinything\nother\n", "requirements-dev.txt": PINS}
     result = update(files)
     assert pins(update.checkout / "requirements-dev.txt") == ["other==1.3.0", "tinything==1.3.0"]
-    assert result.outputs == {"updated": 2, "files": 2}
+    assert result.outputs == {"updated": 2, "files": 2, "held": 0}
 
 
 def test_what_the_project_asks_for_stays_in_force(update):
-    update({"requirements.in": "tinything<1.3\nother\n", "requirements.txt": PINS}, level="major")
+    result = update({"requirements.in": "tinything<1.3\nother\n", "requirements.txt": PINS}, level="major")
     assert pins(update.checkout / "requirements.txt") == ["other==2.0.0", "tinything==1.2.1"]
+    assert result.summary.startswith("Update 2 dependencies (major), 1 held back\n")
+    assert result.summary.endswith("\n- tinything stays at 1.2.1: 2.0.0 is not allowed here")
+    assert result.metrics["dependencies.held"] == 1
 
 
 HOSTILE = {

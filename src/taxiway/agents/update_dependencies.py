@@ -1,32 +1,28 @@
-"""update_dependencies: newer pins, as far as a level allows, made by the package manager's own command."""
+"""update_dependencies: newer pins, as far as a level allows, made by the package managers' own commands."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
 from pydantic import Field, StringConstraints
 
-from taxiway.agents.base import Agent, AgentInput, Later, Metric, StageAttempt
+from taxiway.agents.base import Agent, AgentInput, Metric, StageAttempt
 from taxiway.errors import OperatorError, ProjectError
-from taxiway.manifest import read_inside
-from taxiway.ports import Ports
+from taxiway.ports import Level, PackageManager, Pinned, Pins, Ports, Upgraded
 from taxiway.records import Output, Result
 
 __all__ = ["AGENT", "UpdateInput"]
 
-_MOST = 4 << 20
-_PIN = re.compile(r"^([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(?:\[[^\]\n]*\])?==([^\s;\\\n]+)", re.MULTILINE)
 _LISTED = 200
+_TESTED = "dependencies.tested"
+_NUMBERS = re.compile(r"v?(?:(\d+)!)?(\d+)(?:\.(\d+))?")
 
-Level = Literal["patch", "minor", "major"]
-Pins = Mapping[str, tuple[str, ...]]
-"""Normalised name -> its pinned versions: more than one where markers tell them apart."""
+Name = Annotated[str, StringConstraints(pattern=r"^(?:@[A-Za-z0-9][A-Za-z0-9._-]*/)?[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)]
 
 
 class UpdateInput(AgentInput):
@@ -35,105 +31,118 @@ class UpdateInput(AgentInput):
     level: Level = Field(
         default="minor", description="patch: 1.2.3 to 1.2.x; minor: to 1.x; major: to whatever is newest. No package goes further"
     )
-    only: list[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]] = Field(
-        default_factory=list, description="Packages to update; empty for all that are pinned"
+    only: list[Name] = Field(default_factory=list, description="Packages to update; empty for all that are pinned")
+    manager: Literal["auto", "pip", "uv", "npm"] = Field(
+        default="auto",
+        description="What pins the dependencies: pip for *.in files with a *.txt beside, written by `uv pip compile`; uv for uv.lock;"
+        " npm for package-lock.json; auto for each that the project has",
     )
-    manager: Annotated[Literal["auto", "pip"], Later(("uv", "npm"))] = Field(
-        default="auto", description="What pins the dependencies: pip for *.in files with a *.txt beside, written by `uv pip compile`"
-    )
+
+
+@dataclass(frozen=True)
+class _Change:
+    """A package, and its versions before and after: "" where it was not there."""
+
+    name: str
+    old: str
+    new: str
+    link: str = ""
+
+    def __str__(self) -> str:
+        if not (self.old and self.new):
+            return f"{self.name} {self.new} (new)" if self.new else f"{self.name} {self.old} (no longer needed)"
+        return f"{self.name} {self.old} -> {self.new}{_level(self.old, self.new)}" + (f": {self.link}" if self.link else "")
+
+
+@dataclass
+class _Work:
+    """What came of the files so far."""
+
+    changes: dict[_Change, None] = field(default_factory=dict)
+    held: dict[str, None] = field(default_factory=dict)
+    tested: int = 0
+    untested: list[str] = field(default_factory=list)
+    files: int = 0
 
 
 def run(inputs: UpdateInput, ports: Ports, stage: StageAttempt) -> Result:
     """Write the pins anew; raise ProjectError where the project pins nothing that this can update."""
-    if ports.upgrades is None:
+    if not ports.upgrades:
         raise OperatorError("this installation has no package manager to update with", hint="run the stage on a Taxiway worker")
-    pairs = list(_pairs(stage.checkout))
-    if not pairs:
+    managers = {n: m for n, m in ports.upgrades.items() if inputs.manager in ("auto", n)}
+    found = [(manager, pinned) for manager in managers.values() for pinned in manager.find(stage.checkout)]
+    if not found:
         raise ProjectError(
-            "the project has no *.in file with a *.txt of pins beside it",
-            hint="name the dependencies in requirements.in and pin them: uv pip compile requirements.in -o requirements.txt",
+            "the project pins nothing that can be updated: there is no " + ", no ".join(m.expects for m in managers.values()),
+            hint="name the dependencies in one of these files, write the pins with the command, and commit both",
         )
-    wanted = {str(canonicalize_name(name)) for name in inputs.only}
-    before = {pinned: _text(stage.checkout, pinned) for _, pinned in pairs}
-    if missing := sorted(wanted - {name for text in before.values() for name in _pins(text)}):
-        raise ProjectError(f"nothing pins {', '.join(missing)}", hint="name packages of the *.txt files, or leave `only` out")
-    changes: dict[tuple[str, str, str], None] = {}
-    files = 0
-    for source, pinned in pairs:
-        pins = _pins(before[pinned])
-        bounds = [
-            bound for name in sorted(wanted & pins.keys() or (() if wanted else pins)) for bound in _bounds(name, pins[name], inputs.level)
-        ]
-        if not bounds:
-            continue
-        stage.stop.check()
-        text = ports.upgrades.pins(stage.checkout, source, pinned, bounds=bounds, stop=stage.stop)
-        found = list(_changes(pins, _pins(text)))
-        if found:
-            _put(stage.checkout, pinned, text)
-            changes.update(dict.fromkeys(found))
-            files += 1
-            stage.log.info("%s: %s", pinned, "; ".join(_said(c) for c in found))
-    return _result(list(changes), files, inputs.level)
+    if missing := [n for n in inputs.only if not any(m.spelled(n) in p.pins for m, p in found)]:
+        raise ProjectError(f"nothing pins {', '.join(missing)}", hint="name packages that the project's files pin, or leave `only` out")
+    work = _Work()
+    for manager, pinned in found:
+        _take(manager, pinned, inputs, stage, work)
+    return _result(work, inputs.level)
 
 
-def _result(changes: Sequence[tuple[str, str, str]], files: int, level: Level) -> Result:
-    updated = len({name for name, old, new in changes if old and new})
-    numbers: dict[str, Output] = {"updated": updated, "files": files}
-    metrics = {"dependencies.updated": float(updated)}
-    if not changes:
-        return Result(metrics=metrics, outputs=numbers, summary=f"nothing to update within level {level}")
-    line = f"Update {updated} {'dependency' if updated == 1 else 'dependencies'} ({level})"
-    rest = [f"- {_said(c)}" for c in changes[:_LISTED]] + ([f"- and {len(changes) - _LISTED} more"] if len(changes) > _LISTED else [])
-    return Result(metrics=metrics, outputs=numbers, summary="\n".join([line, "", *rest]))
-
-
-def _pairs(checkout: Path) -> Iterator[tuple[str, str]]:
-    """The *.in files with their pins, shorter names first: what others constrain themselves by is written before them."""
-    found = [p for pattern in ("*.in", "requirements/*.in") for p in checkout.glob(pattern)]
-    for source in sorted(found, key=lambda p: (len(p.name), p.as_posix())):
-        pinned = source.with_suffix(".txt")
-        if all(p.is_file() and not p.is_symlink() and not p.parent.is_symlink() for p in (source, pinned)):
-            yield source.relative_to(checkout).as_posix(), pinned.relative_to(checkout).as_posix()
-
-
-def _text(checkout: Path, path: str) -> str:
-    return read_inside(checkout, path, limit=_MOST).decode("utf-8", errors="replace")
-
-
-def _pins(text: str) -> Pins:
-    found: dict[str, tuple[str, ...]] = {}
-    for name, version in _PIN.findall(text):
-        key = str(canonicalize_name(name))
-        found[key] = (*found.get(key, ()), version)
-    return found
-
-
-def _bounds(name: str, versions: Sequence[str], level: Level) -> Iterator[str]:
-    """How far the package may go. One that markers pin at several versions stays: one bound cannot hold for all of them."""
-    try:
-        (version,) = {Version(v) for v in versions}
-    except (InvalidVersion, ValueError):
+def _take(manager: PackageManager, pinned: Pinned, inputs: UpdateInput, stage: StageAttempt, work: _Work) -> None:
+    wanted = {manager.spelled(n) for n in inputs.only}
+    if not (names := sorted(wanted & pinned.pins.keys() if wanted else pinned.pins)):
         return
-    epoch = f"{version.epoch}!" if version.epoch else ""
-    above = {
-        "patch": f",<{epoch}{version.major}.{version.minor + 1}",
-        "minor": f",<{epoch}{version.major + 1}",
-        "major": "",
-    }
-    yield f"{name}>={version.public}{above[level]}"
+    stage.stop.check()
+    done = manager.upgrade(stage.checkout, pinned, names=names, level=inputs.level, stop=stage.stop)
+    for path, text in done.files.items():
+        _put(stage.checkout, path, text)
+    held = [f"{name} stays at {', '.join(done.pins.get(name, ()))}: {newest} is not allowed here" for name, newest in done.held.items()]
+    work.held.update(dict.fromkeys(held))
+    if held:
+        stage.log.info("%s: %s", pinned.path, "; ".join(held))
+    if not done.files:
+        return
+    changes = list(_changes(pinned.pins, done))
+    work.changes.update(dict.fromkeys(changes))
+    work.files += len(done.files)
+    work.tested += bool(done.tested)
+    work.untested += [f"{pinned.path}: {done.untested}"] if done.untested else []
+    stage.log.info("%s: %s", pinned.path, "; ".join(map(str, changes)))
 
 
-def _changes(before: Pins, after: Pins) -> Iterator[tuple[str, str, str]]:
-    for name in sorted(before.keys() | after.keys()):
-        old, new = (", ".join(pins.get(name, ())) for pins in (before, after))
+def _result(work: _Work, level: Level) -> Result:
+    updated = len({c.name for c in work.changes if c.old and c.new})
+    numbers: dict[str, Output] = {"updated": updated, "files": work.files, "held": len(work.held)}
+    metrics = {"dependencies.updated": float(updated), "dependencies.held": float(len(work.held))}
+    metrics |= {_TESTED: float(work.tested)} if work.tested and not work.untested else {}
+    why = "; ".join(work.untested) or "the tests are for a stage of their own: validate"
+    unmeasured = {} if _TESTED in metrics else {_TESTED: why}
+    lines = [*_listed(list(map(str, work.changes))), *(f"not measured: {why}" for why in work.untested)]
+    if work.held:
+        lines += ["", "Held back by what the project or a package asks for:", "", *_listed(list(work.held))]
+    first = f"nothing to update within level {level}"
+    if work.changes:
+        first = f"Update {updated} {'dependency' if updated == 1 else 'dependencies'} ({level})"
+    first += f", {len(work.held)} held back" if work.held else ""
+    summary = "\n".join([first, "", *lines]).strip()
+    return Result(metrics=metrics, unmeasured=unmeasured, outputs=numbers, summary=summary)
+
+
+def _listed(lines: Sequence[str]) -> list[str]:
+    return [f"- {line}" for line in lines[:_LISTED]] + ([f"- and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else [])
+
+
+def _changes(before: Pins, done: Upgraded) -> Iterator[_Change]:
+    for name in sorted(before.keys() | done.pins.keys()):
+        old, new = (", ".join(pins.get(name, ())) for pins in (before, done.pins))
         if old != new:
-            yield name, old, new
+            yield _Change(name, old, new, done.links.get(name, ""))
 
 
-def _said(change: tuple[str, str, str]) -> str:
-    name, old, new = change
-    return f"{name} {old} -> {new}" if old and new else f"{name} {new} (new)" if new else f"{name} {old} (no longer needed)"
+def _level(old: str, new: str) -> str:
+    """By the first number that differs; "" where one side has several versions."""
+    one, other = (None if "," in text else _NUMBERS.match(text) for text in (old, new))
+    if one is None or other is None:
+        return ""
+    if one.groups("0")[:2] != other.groups("0")[:2]:
+        return " (major)"
+    return " (minor)" if one.groups("0") != other.groups("0") else " (patch)"
 
 
 def _put(checkout: Path, path: str, text: str) -> None:
@@ -145,11 +154,15 @@ def _put(checkout: Path, path: str, text: str) -> None:
 
 AGENT = Agent(
     name="update_dependencies",
-    summary="Updates pinned dependencies as far as a level allows, in one commit that says what changed.",
+    summary="Updates pinned dependencies as far as a level allows, in one commit that says what changed and where that is told.",
     inputs=UpdateInput,
     run=run,
-    metrics={"dependencies.updated": Metric("packages whose pinned version changed")},
+    metrics={
+        "dependencies.updated": Metric("packages whose pinned version changed"),
+        "dependencies.held": Metric("newer versions within the level that the project or one of its packages does not allow"),
+        _TESTED: Metric("projects whose own tests passed with the new pins, where this stage runs them (npm)"),
+    },
     effect="writes",
     touches="writes the project's pins anew on the run's branch",
-    outputs=("updated", "files"),
+    outputs=("updated", "files", "held"),
 )

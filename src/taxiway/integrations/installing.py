@@ -21,7 +21,7 @@ from taxiway.integrations.requirements import Requirements
 from taxiway.integrations.sandbox import run_isolated
 from taxiway.ports import Cancellation, Command, CommandResult, Environment
 
-__all__ = ["BASE", "DOOR", "PORT", "Installer", "check_uv"]
+__all__ = ["BASE", "DOOR", "NETWORK", "OPERATOR", "PORT", "Installer", "check_uv"]
 
 _INSTALL_S = 900.0
 _COMPILE_S = 300.0
@@ -34,12 +34,12 @@ _INSIDE = "/installer"
 PORT = 8000  # of a network namespace in which nothing else listens
 BASE = f"http://127.0.0.1:{PORT}"
 
-_NETWORK = re.compile(
+NETWORK = re.compile(
     r"error sending request|dns error|connection (?:refused|reset|closed)|timed? ?out|temporary failure|request or response body|"
     r"unexpected eof|broken pipe|HTTP status (?:server error|client error \(429)|status code:? (?:429|5\d\d)|\((?:429|5\d\d) ",
     re.IGNORECASE,
 )
-_OPERATOR = re.compile(
+OPERATOR = re.compile(
     r"no space left|disk quota|read-only file system|permission denied|peer certificate|certificate verify|status code:? 40[137]|"
     r"\(40[137] |unauthorized|forbidden|no interpreter found|failed to read `--find-links`",
     re.IGNORECASE,
@@ -191,12 +191,12 @@ def _failure(result: CommandResult, words: str) -> TaxiwayError:
         return OperatorError(
             f"the installer was killed ({result.ended}, exit code {result.exit_code}): {words}", hint="give the machine more memory"
         )
-    if _OPERATOR.search(words):
+    if OPERATOR.search(words):
         return OperatorError(
             f"dependencies cannot be installed on this machine: {words}",
             hint="check disk, index credentials and certificates (PIP_*, UV_*, SSL_CERT_FILE)",
         )
-    if _NETWORK.search(words):
+    if NETWORK.search(words):
         return TransientError(f"the package index did not answer: {words}", hint="check the network and the index settings (PIP_*, UV_*)")
     return ProjectError(
         f"the project's requirements cannot be installed: {words}",

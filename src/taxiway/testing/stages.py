@@ -21,7 +21,7 @@ from taxiway.integrations.git import GitWorkspace
 from taxiway.integrations.ledger import SqliteLedger
 from taxiway.integrations.local.target import LocalTarget
 from taxiway.integrations.sandbox import ProcessSandbox
-from taxiway.integrations.upgrading import UvUpgrades
+from taxiway.integrations.upgrading import package_managers
 from taxiway.ports import Ports
 from taxiway.records import Result
 from taxiway.testing.playing import Asked, models_of, play
@@ -74,7 +74,7 @@ def run_stages(
             trusted=trusted,
             browsers=find_browsers(os.environ),
             models=opened,
-            upgrades=UvUpgrades(home),
+            upgrades=package_managers(),
         )
         played = play(plan, run=_RUN, params=params or {}, home=home, ports=ports, agents=known, started=started, log=log)
     for error in played.errors.values():

@@ -5,7 +5,23 @@ the listening socket out, so the connections of uv arrive here, and no byte is c
 """
 
 from taxiway.integrations.egress.proxy import IndexProxy
-from taxiway.integrations.egress.serving import egress
+from taxiway.integrations.egress.registries import Program, Registries, find_npm, read_registries
+from taxiway.integrations.egress.registry import Offer, RegistryProxy
+from taxiway.integrations.egress.serving import Serving, egress, serving
 from taxiway.integrations.egress.sources import Source, Sources, read_sources
 
-__all__ = ["IndexProxy", "Source", "Sources", "egress", "read_sources"]
+__all__ = [
+    "IndexProxy",
+    "Offer",
+    "Program",
+    "Registries",
+    "RegistryProxy",
+    "Serving",
+    "Source",
+    "Sources",
+    "egress",
+    "find_npm",
+    "read_registries",
+    "read_sources",
+    "serving",
+]

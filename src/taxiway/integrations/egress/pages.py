@@ -10,12 +10,14 @@ from html import escape, unescape
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
-__all__ = ["ACCEPT", "BadPage", "Link", "read_page", "write_page"]
+__all__ = ["ACCEPT", "JSON", "BadPage", "Link", "read_page", "write_json", "write_page"]
 
-ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
+JSON = "application/vnd.pypi.simple.v1+json"
+ACCEPT = f"{JSON}, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]{0,250}\.(?:whl|zip|tar\.gz|tar\.bz2|tar\.xz|tgz)", re.ASCII)
 _HASH = re.compile(r"(?:sha256|sha384|sha512|md5)=[0-9a-fA-F]{32,128}", re.ASCII)
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z", re.ASCII)
 _TAG = re.compile(r"<(a|base)(?=[\s/])", re.IGNORECASE)
 _ATTRIBUTES = re.compile(r"""(?:[^"'>]++|"[^"]*+"|'[^']*+')*+""")
 _ATTRIBUTE = re.compile(r"""([^\s"'>/=]+)(?:\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+)))?""")
@@ -29,7 +31,8 @@ class BadPage(ValueError):
 
 @dataclass(frozen=True)
 class Link:
-    """One file of a page. `digest` is `sha256=...` or "", `metadata` the same or `true` where PEP 658 offers it."""
+    """One file of a page. `digest` is `sha256=...` or "", `metadata` the same or `true` where PEP 658 offers it; `size` in
+    bytes and `uploaded` are known from JSON alone."""
 
     name: str
     url: str
@@ -37,6 +40,8 @@ class Link:
     requires_python: str = ""
     yanked: str | None = None
     metadata: str = ""
+    size: int | None = None
+    uploaded: str = ""
 
     @property
     def is_wheel(self) -> bool:
@@ -70,6 +75,26 @@ def write_page(links: Iterable[Link], where: Callable[[Link], str]) -> bytes:
     return "\n".join([*lines, "</body></html>"]).encode()
 
 
+def write_json(links: Iterable[Link], where: Callable[[Link], str]) -> bytes:
+    """The same as JSON, with what HTML cannot say: sizes, and when a file was uploaded."""
+    files = []
+    for link in links:
+        algorithm, _, digest = link.digest.partition("=")
+        kind, _, of_metadata = link.metadata.partition("=")
+        file = {
+            "filename": link.name,
+            "url": where(link),
+            "hashes": {algorithm: digest} if digest else {},
+            "requires-python": link.requires_python or None,
+            "yanked": link.yanked or (link.yanked is not None),
+            "core-metadata": {kind: of_metadata} if of_metadata else bool(kind),
+            "size": link.size,
+            "upload-time": link.uploaded or None,
+        }
+        files.append({name: value for name, value in file.items() if value is not None})
+    return json.dumps({"meta": {"api-version": "1.1"}, "files": files}).encode()
+
+
 def _read_json(text: str, url: str) -> Iterator[Link]:
     try:
         page = json.loads(text)
@@ -90,6 +115,8 @@ def _read_json(text: str, url: str) -> Iterator[Link]:
                 requires_python=_text(file.get("requires-python")),
                 yanked=_text(file["yanked"]) if file.get("yanked") else None,
                 metadata=_digest(metadata) or ("true" if metadata else ""),
+                size=size if type(size := file.get("size")) is int and 0 <= size < 1 << 53 else None,
+                uploaded=moment if _MOMENT.fullmatch(moment := _text(file.get("upload-time"))) else "",
             )
 
 

@@ -5,36 +5,49 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
+from typing import Protocol, TypeVar
 
 from taxiway.integrations.egress.proxy import IndexProxy
 from taxiway.integrations.egress.sources import Sources
 
-__all__ = ["egress"]
+__all__ = ["Serving", "egress", "serving"]
 
 _JOIN_S = 5.0
+_T = TypeVar("_T")
+
+
+class _Proxy(Protocol):
+    async def serve(self, listener: socket.socket, ended: asyncio.Event) -> None: ...
 
 
 @contextmanager
 def egress(sources: Sources) -> Iterator[tuple[IndexProxy, socket.socket]]:
-    """The proxy, and the socket over which a `door.py` hands it the one to listen on. Raise OperatorError where the machine's
-    settings cannot be used."""
+    """A proxy of these indexes, and the socket over which a `door.py` hands it the one to listen on. Raise OperatorError where the
+    machine's settings cannot be used."""
     proxy = IndexProxy(sources)
+    with serving(proxy) as (_, door):
+        yield proxy, door
+
+
+@contextmanager
+def serving(proxy: _Proxy) -> Iterator[tuple[Serving, socket.socket]]:
+    """The thread of any proxy, and the socket for its `door.py`."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        serving = _Serving(proxy, ours)
-        serving.start()
+        thread = Serving(proxy, ours)
+        thread.start()
         try:
-            yield proxy, theirs
+            yield thread, theirs
         finally:
-            serving.end()
+            thread.end()
 
 
-class _Serving(threading.Thread):
+class Serving(threading.Thread):
     """The thread that a proxy serves in, from the moment that its listening socket comes over `channel`."""
 
-    def __init__(self, proxy: IndexProxy, channel: socket.socket) -> None:
+    def __init__(self, proxy: _Proxy, channel: socket.socket) -> None:
         super().__init__(name="egress", daemon=True)
         self._proxy = proxy
         self._channel = channel
@@ -42,12 +55,25 @@ class _Serving(threading.Thread):
         self._end: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
 
     def run(self) -> None:
+        """See `threading.Thread`."""
         handles: list[int] = []
         with suppress(OSError):  # the sandbox ended before it listened
             _, handles, _, _ = socket.recv_fds(self._channel, 64, 1)
         if handles:
             with socket.socket(fileno=handles[0]) as listener:
                 asyncio.run(self._serve(listener))
+
+    def ask(self, question: Coroutine[None, None, _T], *, within_s: float) -> _T | None:
+        """What `question` answers in the proxy's own loop; None where nothing is served, or not in time."""
+        if self._end is None:
+            question.close()
+            return None
+        future = asyncio.run_coroutine_threadsafe(question, self._end[0])
+        try:
+            return future.result(within_s)
+        except TimeoutError:
+            future.cancel()
+            return None
 
     def end(self) -> None:
         """Cut all connections and end the thread; a page that is being parsed is not waited for long."""

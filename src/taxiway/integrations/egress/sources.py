@@ -24,11 +24,13 @@ _YES = ("1", "true", "yes", "on", "y", "t")
 
 @dataclass(frozen=True)
 class Source:
-    """An index, or a page or folder of links (`flat`). `url` is http(s) or file, without credentials."""
+    """An index or a registry, or a page or folder of links (`flat`). `url` is http(s) or file, without credentials, which are a `login`
+    or a `bearer` token."""
 
     url: str
     flat: bool = False
     login: Login | None = field(default=None, repr=False)
+    bearer: str = field(default="", repr=False)
 
     @property
     def key(self) -> str:

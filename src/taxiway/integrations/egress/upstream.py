@@ -194,6 +194,8 @@ def _is_private(source: Source) -> bool:
 def _authorization(place: Place, url: str) -> dict[str, str]:
     """Credentials go to the origin that they belong to, whoever redirects where."""
     origin = origin_of(url)
+    if place.source.bearer and origin == place.source.origin:
+        return {"Authorization": f"Bearer {place.source.bearer}"}
     login = place.login if origin == origin_of(place.url) else None
     login = login or (place.source.login if origin == place.source.origin else None)
     return {"Authorization": "Basic " + b64encode(":".join(login).encode()).decode()} if login else {}
