@@ -361,8 +361,9 @@ def _plain(text: str) -> tuple[Any, tuple[str, str, str] | None]:
     """What a scalar without quotes means, and what is wrong with it: rule, problem, hint."""
     if text in _WORDS:
         return _WORDS[text], None
-    if misread := next((told for pattern, *told in _MISREAD if pattern.fullmatch(text)), None):
-        return text, ("ambiguous", *misread)
+    for pattern, problem, hint in _MISREAD:
+        if pattern.fullmatch(text):
+            return text, ("ambiguous", problem, hint)
     if _INT.fullmatch(text):
         return int(text.replace("_", "")), None
     if _NOT_FINITE.fullmatch(text):

@@ -38,8 +38,9 @@ def check_asked(
 ) -> None:
     """Report stages that cannot work without a model, on a policy that says which models are asked and gives them none.
 
-    What only asks one where it may (`repair`, `conflicts: ask_model`, requirements beside a template) goes on without. A policy without `models:` says nothing, and where it names a model the workers' environment decides whether that can be reached:
-    both are told before a run, not here.
+    What only asks one where it may (`repair`, `conflicts: ask_model`, requirements beside a template) goes on without. A policy without
+    `models:` says nothing, and where it names a model the workers' environment decides whether that can be reached: both are told before
+    a run, not here.
     """
     models = policy.spec.models if policy else None
     if policy is None or models is None:
