@@ -162,6 +162,7 @@ SCENARIOS: Mapping[str, Mapping[str, Sequence[Turn]]] = {
             built("tests/test_spaces.py::test_spaces", "Take several spaces for one"),
         ]
     },
+    "one repair": {"build": BUILD, "repair 1": [put(CODE, GOOD), repaired("Count words, not characters")]},
     "two repairs": {
         "build": BUILD,
         "repair 1": [put(CODE, WORSE), repaired("Count otherwise")],
