@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -178,6 +179,13 @@ class Held:
         self.free.set()
 
 
+def linked(airflow, done, stage):
+    """The names of the reports behind the task's button in the UI."""
+    index = Path(done.result(stage).artifacts["reports"].removeprefix("file://"))
+    assert index == artifacts(airflow, done, stage)["index.txt"]
+    return set(index.read_text().split())
+
+
 def test_a_browser_test_that_notices_stays_and_a_vacuous_one_goes(airflow, runs):
     if "browser tests" not in runs:
         pytest.skip("no Chromium: apt-get install chromium")
@@ -196,6 +204,7 @@ def test_a_browser_test_that_notices_stays_and_a_vacuous_one_goes(airflow, runs)
     trailers = git(origin, "log", "-1", "--format=%(trailers)", written.commit)
     for words in ("Taxiway-Stage: write_e2e", "Taxiway-Agent: write_e2e", "Taxiway-Model: claude-sonnet-5-5", "Taxiway-Cost: 0."):
         assert words in trailers
+    assert linked(airflow, done, "write_e2e") >= {"tests.md", "tests.json", "write_e2e.html"}
     report = artifacts(airflow, done, "write_e2e")["tests.md"].read_text()
     assert f"| {LINK}::test_link | A link leads on. | route /other | yes |" in report
     assert "no: it does not fail with element h1 broken" in report
@@ -209,6 +218,7 @@ def test_a_failure_is_explained_and_stays_a_failure(airflow, runs):
     assert why.metrics == {"quotes.kept": 2, "quotes.dropped": 1}
     assert why.summary.startswith(f"{BECAUSE} (a model's view, confidence 0.90, 2 of 3 quotes found)")
     assert why.cost.calls == 2
+    assert linked(airflow, done, "why") >= {"diagnosis.md", "diagnosis.json", "diagnose.html", "attempt.log"}
     told = json.loads(artifacts(airflow, done, "why")["diagnosis.json"].read_text())
     assert (told["root_cause"], told["stages"], told["dropped_quotes"]) == (BECAUSE, ["validate"], 1)
     assert told["evidence"][0] == {"file": CODE, "line": 2, "text": '    return text.split(",")'}
@@ -250,6 +260,7 @@ def test_an_unsure_resolution_is_left_to_people(airflow, runs):
     failed = done.result("integrate")
     assert (failed.outcome, failed.cost.calls, done.tasks["integrate"].tries) == ("failed", 1, 1)
     reports = artifacts(airflow, done, "integrate")
+    assert linked(airflow, done, "integrate") >= {"proposals.md", "proposals.json", "conflicts.md", "conflict-1.html"}
     proposal = json.loads(reports["proposals.json"].read_text())["hunks"][0]
     assert (proposal["taken"], proposal["refused"]) == (False, "its confidence is below 0.85")
     for words in ("def first", "def count", "not taken"):
@@ -275,11 +286,15 @@ def test_the_forges_token_is_nowhere(airflow, runs, forge):
     assert {login for _, path, login in forge.asked if path.startswith("/api/")} <= {f"token {FORGE_TOKEN}", f"Bearer {FORGE_TOKEN}"}
     done, _ = runs["offered"]
     assert FORGE_TOKEN not in "".join(done.log(stage) for stage in done.tasks)
-    # The database has what crosses between stages, and connections encrypted.
-    places = [airflow.home.airflow, airflow.home.artifacts, airflow.home.repositories, airflow.home.ledger.parent]
-    files = {p for place in places for p in place.rglob("*") if p.is_file() and not p.is_symlink()}
-    assert airflow.home.airflow / "airflow.db" in files
-    assert [p for p in files if FORGE_TOKEN.encode() in p.read_bytes()] == []
+    # Logs, reports, repositories, and the database, which has what crosses between stages, and connections encrypted.
+    seen, found = set(), []
+    for path in airflow.home.path.rglob("*"):
+        with suppress(FileNotFoundError):  # Airflow goes on working
+            if path.is_file() and not path.is_symlink():
+                seen.add(path.relative_to(airflow.home.path).as_posix())
+                found += [path] * (FORGE_TOKEN.encode() in path.read_bytes())
+    assert "airflow/airflow.db" in seen
+    assert found == []
     assert FORGE_TOKEN not in json.dumps(airflow.claude.asked("offered"))
 
 
