@@ -79,7 +79,7 @@ class Cost(Model):
     def __str__(self) -> str:
         tokens = f"{self.input_tokens + self.cached_tokens} tokens read ({self.cached_tokens} cached), {self.output_tokens} written"
         money = "" if self.usd is None else f", {self.usd:.4f} USD"
-        calls = f"{self.calls} calls{f' ({self.replayed} replayed)' * bool(self.replayed)}"
+        calls = f"{self.calls} call{'s' * (self.calls != 1)}{f' ({self.replayed} replayed)' * bool(self.replayed)}"
         return f"{calls} of {', '.join(self.models)}: {tokens}{money}"
 
 

@@ -41,11 +41,10 @@ from taxiway.integrations.airflow_rest import AirflowClient, Credentials, Run, T
 from taxiway.integrations.airflow_server import AirflowServer
 from taxiway.integrations.local.client import Client
 from taxiway.records import Result
-from taxiway.testing import ScriptedClaude
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from thinking import answer
+from thinking import Claude, answer
 
 SETTINGS = {
     # Runs that wait for a dead task to be noticed hold a place each.
@@ -131,7 +130,7 @@ class Airflow:
 
     server: AirflowServer
     client: AirflowClient
-    claude: ScriptedClaude
+    claude: Claude
     token: ClassVar[str] = TOKEN
 
     @property
@@ -197,7 +196,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
     )
     shutil.copy(SHIPPED / "policies" / "default.yaml", folder / "pipelines" / "policies")
     path = os.pathsep.join(filter(None, [str(AGENTS), os.environ.get("PYTHONPATH")]))
-    claude = ScriptedClaude(answer)
+    claude = Claude(answer)
     with claude:
         # Both ways to a model: policy `default` takes the worker's environment, `thinking` the connection.
         model = {"ANTHROPIC_BASE_URL": claude.url, "AIRFLOW_CONN_CLAUDE": json.dumps({**CLAUDE, "host": claude.url})}
@@ -205,7 +204,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
         yield from _running(AirflowServer(Home(folder / "home"), folder / "pipelines", settings=SETTINGS, environ=environ), claude)
 
 
-def _running(server: AirflowServer, claude: ScriptedClaude) -> Iterator[Airflow]:
+def _running(server: AirflowServer, claude: Claude) -> Iterator[Airflow]:
     try:
         with server.running() as running, AirflowClient(running.url, Credentials("", running.username, running.password)) as client:
             # Their schedules would settle and remove what tests look at; tests of theirs switch them on.

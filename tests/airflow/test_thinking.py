@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
-from thinking import CODE, TEST, project
+from thinking import CODE, TEST, artifacts, git, repository, stages
 
 SHIPPED = Path(__file__).parents[2] / "pipelines"
 REQUIREMENTS = "A function that says how many words a text has."
 BUG = {"issue": "Two spaces between words give an empty word.", "reproduction": 'words("a  b") == ["a", "", "b"]'}
-
-
-def git(place, *words):
-    own = ["-c", "user.name=Ann", "-c", "user.email=ann@example.com"]
-    return subprocess.run(["git", "-C", str(place), *own, *words], check=True, capture_output=True, text=True).stdout.strip()
-
-
-def repository(folder, scenario):
-    """A bare repository, as a server has it, with the project of a scenario on its branch `main`."""
-    work = folder / "work"
-    for name, text in project(scenario).items():
-        (work / name).parent.mkdir(parents=True, exist_ok=True)
-        (work / name).write_text(text)
-    git(folder, "init", "-q", "-b", "main", "work")
-    git(work, "add", "-A")
-    git(work, "commit", "-qm", "Split words")
-    git(folder, "clone", "-q", "--bare", "work", "origin.git")
-    return folder / "origin.git"
 
 
 def cheap(name, **changes):
@@ -60,16 +41,6 @@ def runs(airflow, tmp_path_factory):
         asked = BUG if key == "a bug" else {"requirements": REQUIREMENTS}
         started[key] = (airflow.trigger(text, {"repository": str(origin), **asked}), origin)
     return {key: (airflow.finish(run, timeout_s=900), origin) for key, (run, origin) in started.items()}
-
-
-def artifacts(airflow, done, stage, attempt):
-    """The reports of one try, by name."""
-    (folder,) = airflow.home.artifacts.glob(f"{done.run.dag}/*/{stage}/{attempt}")
-    return {p.name: p for p in folder.iterdir()}
-
-
-def stages(done):
-    return {name: state for name, state in done.states().items() if name != "outcome"}
 
 
 def test_a_requirement_is_built_checked_and_merged(airflow, runs):

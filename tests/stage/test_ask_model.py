@@ -181,6 +181,18 @@ def test_what_cannot_be_taken_goes_to_people_with_the_proposal(one, answer, why)
     assert why in one.report("conflicts.md")
 
 
+@pytest.mark.parametrize("below", ["", BOTTOM], ids=["at the end", "before another"])
+def test_two_functions_in_one_place_are_both_taken_with_the_lines_between_them(clash, below):
+    ours, theirs = (f"def {name}():\n    return '{name}'\n" for name in ("ours", "theirs"))
+    before, made = "import os\nimport sys\n", [f"import os\nimport sys\n\n\n{text}{below}" for text in (ours, theirs)]
+    clash.begin({"app.py": before + below}, {"app.py": made[0]}, {"app.py": made[1]})
+    with ScriptedClaude([propose(f"{ours}\n\n{theirs}")]) as claude:
+        clash.bench.think(claude)
+        clash.integrate()
+    assert (claude.error, claude.left) == ("", 0)
+    assert clash.show() == f"{before}\n\n{ours}\n\n{theirs}{below}"
+
+
 def test_a_model_may_mend_what_cannot_be_taken(one):
     with ScriptedClaude([propose(confidence=2), propose(MERGED), propose("    return (\n"), propose()]) as claude:
         one.bench.think(claude)

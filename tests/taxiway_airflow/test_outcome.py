@@ -147,3 +147,4 @@ def test_what_models_cost_stands_in_the_summary(plan):
     assert "- models: 4 calls of m: 300 tokens read (100 cached), 40 written, 0.5000 USD of a budget of 5 USD and 1000 tokens" in page
     assert "- check: 2 calls of m:" in page
     assert "- deploy: 2 calls" not in page
+    assert str(cost.model_copy(update={"calls": 1})).startswith("1 call of m: ")

@@ -32,6 +32,13 @@ def test_an_honest_project_passes(bench: Bench) -> None:
     }
 
 
+def test_code_without_a_branch_has_its_lines_measured(bench: Bench) -> None:
+    plain = CODE.replace("    if number < 0:\n        return -double(-number)\n", "")
+    result = bench.validate({**HONEST, "src/tiny/__init__.py": plain}, checks=["tests"])
+    assert result.unmeasured == {"coverage.branch": "the code has no branch"}
+    assert result.summary == "2 tests passed, 100.0 % of lines, not measured: coverage.branch"
+
+
 MANY = {
     "tests/conftest.py": "import pytest\n\n\n@pytest.fixture\ndef two() -> int:\n    return 2\n\n\n@pytest.hookimpl(wrapper=True)\ndef pytest_runtest_makereport(item, call):\n    report = yield\n    item.report = report\n    return report\n\n\ndef pytest_collection_modifyitems(items):\n    items.reverse()\n",
     "tests/unit/test_many.py": '''\

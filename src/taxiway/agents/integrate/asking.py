@@ -157,15 +157,19 @@ def _unfit(file: TornFile, hunk: Hunk, text: str) -> str:
     if any(_MARKER.fullmatch(line) and line not in known for line in text.splitlines()):
         return "conflict markers are left in it"
     above, below = _around(file, hunk)
-    # One line may well stand there twice, such as a closing bracket.
-    around = (above.splitlines()[-_REPEATED:], below.splitlines()[:_REPEATED])
+    # One line may well stand there twice, such as a closing bracket; empty ones say nothing.
+    around = (_said(above)[-_REPEATED:], _said(below)[:_REPEATED])
     if any(len(lines) == _REPEATED and _holds(text, lines) and not _holds(sides, lines) for lines in around):
         return "it repeats lines that stand around the conflict, which stay as they are"
     return ""
 
 
+def _said(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.strip()]
+
+
 def _holds(text: str, wanted: Sequence[str]) -> bool:
-    lines = text.splitlines()
+    lines = _said(text)
     return any(lines[at : at + len(wanted)] == wanted for at in range(len(lines)))
 
 

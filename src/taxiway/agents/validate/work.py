@@ -149,5 +149,7 @@ def _summary(metrics: Mapping[str, float], unmeasured: Mapping[str, str], checks
         for metric, text in check.summary.items()
         if metric in metrics and (metrics[metric] or metric not in check.quiet)
     ]
-    missing = sorted({name.split(".")[0] for name in unmeasured})
+    # Code without a branch has its lines measured all the same.
+    known = {name.partition(".")[0] for name in metrics}
+    missing = sorted({name if (group := name.partition(".")[0]) in known else group for name in unmeasured})
     return ", ".join(parts + ([f"not measured: {', '.join(missing)}"] if missing else []))
