@@ -12,6 +12,7 @@ TaxiwayError
 |   |-- ModelError          the author of the spec: the model gave no usable answer
 |   |   |-- ModelRefused    it declined the request
 |   |   |-- ModelCutOff     its answer or its context reached a limit
+|   |   |-- ModelUnfinished it took all its steps
 |   |   `-- ModelInvalid    its answer is not of the form that was asked for
 |   |-- BudgetExceeded      the author of the spec: the run's budget is spent, or a limit of the stage's own
 |   `-- NotTrusted          the policy's owner: untrusted code, and no isolation to run it in
@@ -48,6 +49,7 @@ __all__ = [
     "ModelInvalid",
     "ModelRefused",
     "ModelUnavailable",
+    "ModelUnfinished",
     "NotTrusted",
     "OperatorError",
     "Position",
@@ -171,6 +173,10 @@ class ModelRefused(ModelError):
 
 class ModelCutOff(ModelError):
     """The answer reached its limit of tokens, or the conversation the model's context window."""
+
+
+class ModelUnfinished(ModelError):
+    """The model took all the steps that it may and did not come to an end."""
 
 
 class ModelInvalid(ModelError):

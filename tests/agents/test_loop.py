@@ -8,7 +8,7 @@ from pydantic import Field
 from taxiway.agents.loop import HAND_IN, Task, converse
 from taxiway.agents.tools import Tools
 from taxiway.agents.trace import as_page
-from taxiway.errors import BudgetExceeded, Cancelled, ModelCutOff, ModelInvalid, ModelRefused, ModelUnavailable
+from taxiway.errors import BudgetExceeded, Cancelled, ModelCutOff, ModelInvalid, ModelRefused, ModelUnavailable, ModelUnfinished
 from taxiway.integrations.claude import ClaudeModel, client_from
 from taxiway.integrations.sandbox import ProcessSandbox
 from taxiway.ports import Usage
@@ -189,7 +189,7 @@ def test_no_usable_answer(work, answer, error):
 
 
 def test_limits_are_checked_before_the_call(work):
-    with pytest.raises(BudgetExceeded, match="2 steps"):
+    with pytest.raises(ModelUnfinished, match="2 steps"):
         work([use("list"), use("list"), use("list")], steps=2)
     assert len(work.claude.requests) == 2
     with pytest.raises(BudgetExceeded, match="spent"):

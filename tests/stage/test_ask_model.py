@@ -181,6 +181,15 @@ def test_what_cannot_be_taken_goes_to_people_with_the_proposal(one, answer, why)
     assert why in one.report("conflicts.md")
 
 
+def test_a_model_that_comes_to_no_end_leaves_the_hunk_to_people(one):
+    with ScriptedClaude([use("list")] * 15) as claude:
+        one.bench.think(claude)
+        with pytest.raises(MergeConflict) as failed:
+            one.integrate()
+    assert "no proposal: the model took 15 steps" in failed.value.conflicts[0]
+    assert json.loads(one.report("proposals.json"))["hunks"][0]["proposal"] is None
+
+
 @pytest.mark.parametrize("below", ["", BOTTOM], ids=["at the end", "before another"])
 def test_two_functions_in_one_place_are_both_taken_with_the_lines_between_them(clash, below):
     ours, theirs = (f"def {name}():\n    return '{name}'\n" for name in ("ours", "theirs"))

@@ -165,6 +165,14 @@ def test_without_a_model_the_gate_fails_at_once_and_says_what_to_configure(bench
     assert "models:" in error.hint
 
 
+def test_a_model_that_comes_to_no_end_has_used_its_repair(bench, mend):
+    with ScriptedClaude([use("list")] * 60 + [put("value = 3\n"), hand_in()]) as claude:
+        bench.think(claude)
+        _, second, result = mend()
+    assert "took 60 steps" in second.problem
+    assert result.outcome == "success"
+
+
 def test_a_provider_that_fails_costs_no_repair(bench, mend):
     with ScriptedClaude([Failure(529)] * 5 + [put("value = 3\n"), hand_in()]) as claude:
         bench.think(claude)

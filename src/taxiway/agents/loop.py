@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from taxiway.agents.masking import Mask
 from taxiway.agents.tools import ToolError, Tools
-from taxiway.errors import BudgetExceeded, ModelCutOff, ModelInvalid, ModelRefused, ModelUnavailable
+from taxiway.errors import BudgetExceeded, ModelCutOff, ModelInvalid, ModelRefused, ModelUnavailable, ModelUnfinished
 from taxiway.ports import Cancellation, Model, Reply, Usage
 
 __all__ = ["HAND_IN", "Conversation", "Purse", "Task", "Trace", "converse"]
@@ -80,8 +80,8 @@ def converse(
 ) -> Conversation[Answer]:
     """Let the model work on `task` with `tools` until it hands in an answer that has the form of `task.answer`.
 
-    Raises BudgetExceeded before the call that would not fit (steps, time, tokens, dollars), ModelRefused, ModelCutOff,
-    ModelInvalid, and what `Model.create` and a dead sandbox raise.
+    Raises BudgetExceeded before the call that would not fit (time, tokens, dollars), ModelUnfinished after the last step, ModelRefused,
+    ModelCutOff, ModelInvalid, and what `Model.create` and a dead sandbox raise.
     """
     request = _opening(task, tools, mask)
     messages, usage, ends = request["messages"], Usage(), time.monotonic() + task.seconds
@@ -116,7 +116,8 @@ def converse(
             results.append(_result(call, _ASK_AGAIN, failed=True) if full else _do(call, tools, trace, mask))
         _tell(messages, results or [{"type": "text", "text": _REMINDER}])
         _move_mark(messages)
-    raise BudgetExceeded(f"the model took {task.steps} steps without an end", hint="give it less to do, or more steps")
+    problem = f"the model took {task.steps} steps and handed in nothing that could be taken"
+    raise ModelUnfinished(problem, hint="give it less to do; its last words are in the trace")
 
 
 def _left_s(task: Task[Any], ends: float, stop: Cancellation) -> float:

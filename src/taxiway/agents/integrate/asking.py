@@ -16,7 +16,7 @@ from taxiway.agents.masking import MASKED
 from taxiway.agents.mind import Mind
 from taxiway.agents.project_map import DATA, project_map
 from taxiway.agents.tools import ToolError, Tools
-from taxiway.errors import ModelCutOff, ModelInvalid, ModelRefused
+from taxiway.errors import ModelCutOff, ModelInvalid, ModelRefused, ModelUnfinished
 from taxiway.ports import Hunk, Resolution, Sandbox, TornFile
 from taxiway.records import Model
 
@@ -120,7 +120,7 @@ class Asking:
         tools = Tools(self.stage.checkout, self.sandbox, self.stage.stop, writable=False)
         try:
             proposal = self.mind.work(task, tools, name=f"conflict-{len(self.known) + 1}").answer
-        except (ModelRefused, ModelCutOff, ModelInvalid) as error:
+        except (ModelRefused, ModelCutOff, ModelInvalid, ModelUnfinished) as error:
             return _Asked(file.path, hunk, None, f"no proposal: {error.problem}")
         refused = self._fault(file, hunk, before, proposal)
         if not refused and proposal.confidence < self.threshold:
