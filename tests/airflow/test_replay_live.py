@@ -150,7 +150,10 @@ def test_a_run_with_newer_pins_and_a_repair_is_recorded(command, recorded):
 def test_pins_are_updated_from_the_index_and_installed(recorded):
     ended, _ = recorded
     update = ended.result("update")
-    assert (update.outputs, update.metrics) == ({"updated": 1, "files": 1}, {"dependencies.updated": 1})
+    assert (update.outputs, update.metrics) == (
+        {"updated": 1, "files": 1, "held": 0},
+        {"dependencies.updated": 1, "dependencies.held": 0},
+    )
     assert update.summary == "Update 1 dependency (minor)"
     assert git(ended.origin, "show", "main:requirements.txt") == "tinything==1.3.0"
     message = git(ended.origin, "log", "-1", "--format=%B", update.commit)
