@@ -9,7 +9,7 @@ from pathlib import Path
 
 from taxiway.integrations.installing import check_uv
 from taxiway.integrations.upgrading.files import is_plain, text_of
-from taxiway.integrations.upgrading.levels import bounds, canonical, held
+from taxiway.integrations.upgrading.levels import bounds, canonical, held, kept
 from taxiway.ports import Cancellation, Level, Pinned, Pins, Upgraded
 
 __all__ = ["PipUpgrades"]

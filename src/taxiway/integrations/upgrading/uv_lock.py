@@ -26,7 +26,7 @@ _HINT = "write it anew with `uv lock`"
 class Lock:
     """`pins` are the packages that an index serves; `files` their files, by package and then by name: hash and address.
     `registries` are the indexes' addresses as the lock has them, `elsewhere` says which packages come from git or an address;
-    `direct` are the packages that the project's own packages ask for by name."""
+    `direct` are the packages that the project's own packages ask for by name, `options` what it was made with, as uv's options."""
 
     text: str
     pins: Pins
@@ -34,12 +34,14 @@ class Lock:
     files: Mapping[str, Mapping[str, tuple[str, str]]]
     elsewhere: tuple[str, ...]
     direct: frozenset[str]
+    options: Mapping[str, str]
 
 
 def read_lock(text: str) -> Lock:
     """Raise ProjectError for what uv has not written."""
     try:
-        packages = tomllib.loads(text).get("package", [])
+        data = tomllib.loads(text)
+        packages = data.get("package", [])
     except (ValueError, RecursionError) as error:
         raise ProjectError(f"uv.lock is not TOML: {error}", hint=_HINT) from error
     if not isinstance(packages, list) or not all(isinstance(p, dict) and isinstance(p.get("source", {}), dict) for p in packages):
@@ -59,7 +61,7 @@ def read_lock(text: str) -> Lock:
             elsewhere.append(f"{name} from {'git' if 'git' in source else 'an address'}")
         else:
             direct |= set(_asked(package))
-    return Lock(text, pins, frozenset(registries), files, tuple(elsewhere), frozenset(direct))
+    return Lock(text, pins, frozenset(registries), files, tuple(elsewhere), frozenset(direct), dict(_options(data.get("options"))))
 
 
 def with_registries(text: str, exchanged: Callable[[str], str]) -> str:
@@ -100,6 +102,14 @@ def _files(package: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, str]]]:
         if isinstance(file, dict) and isinstance(file.get("url"), str):
             address = file["url"].partition("#")[0]
             yield address.rpartition("/")[2], (str(file.get("hash", "")), address)
+
+
+def _options(table: Any) -> Iterator[tuple[str, str]]:
+    for key, value in table.items() if isinstance(table, dict) else ():
+        # A span stands before the moment that it led to, which moves on.
+        name = {"resolution-mode": "resolution", "prerelease-mode": "prerelease", "exclude-newer-span": "exclude-newer"}.get(key, key)
+        if isinstance(value, str) and not (key == "exclude-newer" and "exclude-newer-span" in table):
+            yield name, value
 
 
 def _asked(package: Mapping[str, Any]) -> Iterator[str]:
