@@ -26,7 +26,7 @@ __all__ = ["UvUpgrades"]
 _LOCK, _PROJECT, _OWN = "uv.lock", "pyproject.toml", "uv.toml"
 _FILE = re.compile(re.escape(BASE) + r"(/files/[0-9a-f]{32}/[^\"#\s]+)")
 _PYTHON = re.compile(r"interpreter resolved to Python (\S+), which is incompatible with the project's Python requirement: `([^`]*)`")
-# What of [tool.uv] or uv.toml decides over the lock beside the workspace's own tables. The rest, where packages come from above all, is the machine's.
+# What of the settings decides over the lock beside the workspace's own tables. The rest, where packages come from above all, is the machine's.
 _SETTINGS = ("resolution", "prerelease", "fork-strategy", "exclude-newer")
 
 
@@ -110,7 +110,7 @@ def _settings(checkout: Path) -> Mapping[str, Any]:
 
 
 def _options(settings: Mapping[str, Any], locked: Mapping[str, str]) -> Iterator[str]:
-    """What the project says, else what the lock says that it was made with: uv begins anew where the two differ, as if nothing was pinned."""
+    """What the project says, else what the lock was made with: where the two differ uv begins anew, as if nothing was pinned."""
     for name in _SETTINGS:
         if isinstance(value := settings.get(name, locked.get(name)), str):
             yield f"--{name}={value}"

@@ -19,6 +19,7 @@ _VERSION = re.compile(r"[A-Za-z0-9.!+_-]{1,100}", re.ASCII)
 _REGISTRY = re.compile(r'(?:(?<=\bregistry = ")|(?<=\bindex = "))[^"\n]*(?=")')
 _FILES = re.compile(r"^(?:sdist = .*|wheels = \[(?:.*\]|\n(?:[ \t].*\n)*\]))\n", re.MULTILINE)
 _BLOCK = "[[package]]\n"
+_OPTIONS = {"resolution-mode": "resolution", "prerelease-mode": "prerelease", "exclude-newer-span": "exclude-newer"}
 _HINT = "write it anew with `uv lock`"
 
 
@@ -107,7 +108,7 @@ def _files(package: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, str]]]:
 def _options(table: Any) -> Iterator[tuple[str, str]]:
     for key, value in table.items() if isinstance(table, dict) else ():
         # A span stands before the moment that it led to, which moves on.
-        name = {"resolution-mode": "resolution", "prerelease-mode": "prerelease", "exclude-newer-span": "exclude-newer"}.get(key, key)
+        name = _OPTIONS.get(str(key), str(key))
         if isinstance(value, str) and not (key == "exclude-newer" and "exclude-newer-span" in table):
             yield name, value
 
