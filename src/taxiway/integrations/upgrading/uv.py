@@ -26,7 +26,7 @@ __all__ = ["UvUpgrades"]
 _LOCK, _PROJECT, _OWN = "uv.lock", "pyproject.toml", "uv.toml"
 _FILE = re.compile(re.escape(BASE) + r"(/files/[0-9a-f]{32}/[^\"#\s]+)")
 _PYTHON = re.compile(r"interpreter resolved to Python (\S+), which is incompatible with the project's Python requirement: `([^`]*)`")
-# What of the settings decides over the lock beside the workspace's own tables. The rest, where packages come from above all, is the machine's.
+# What of the settings decides over the lock beside the workspace's own tables. The rest, indexes above all, is the machine's.
 _SETTINGS = ("resolution", "prerelease", "fork-strategy", "exclude-newer")
 
 
