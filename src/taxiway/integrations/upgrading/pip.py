@@ -84,11 +84,10 @@ class PipUpgrades:
 
 
 def _pins(text: str) -> Pins:
-    found: dict[str, tuple[str, ...]] = {}
+    found: dict[str, list[str]] = {}
     for name, version in _PIN.findall(text):
-        key = canonical(name)
-        found[key] = (*found.get(key, ()), version)
-    return found
+        found.setdefault(canonical(name), []).append(version)
+    return {name: tuple(versions) for name, versions in found.items()}
 
 
 def _head(text: str) -> str:

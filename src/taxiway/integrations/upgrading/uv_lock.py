@@ -47,7 +47,7 @@ def read_lock(text: str) -> Lock:
         raise ProjectError(f"uv.lock is not TOML: {error}", hint=_HINT) from error
     if not isinstance(packages, list) or not all(isinstance(p, dict) and isinstance(p.get("source", {}), dict) for p in packages):
         raise ProjectError("uv.lock has no packages as uv writes them", hint=_HINT)
-    pins: dict[str, tuple[str, ...]] = {}
+    pins: dict[str, list[str]] = {}
     files: dict[str, dict[str, tuple[str, str]]] = {}
     registries, elsewhere, direct = set(), [], set()
     for package in packages:
@@ -56,13 +56,14 @@ def read_lock(text: str) -> Lock:
             if not (address := str(source["registry"])).startswith(("http://", "https://")):
                 raise ProjectError(f"uv.lock takes {name} from a folder of one machine: {address[:200]}", hint="lock it from an index")
             registries.add(address)
-            pins[name] = (*pins.get(name, ()), _checked(package.get("version"), _VERSION, "version"))
+            pins.setdefault(name, []).append(_checked(package.get("version"), _VERSION, "version"))
             files.setdefault(name, {}).update(_files(package))
         elif "git" in source or "url" in source:
             elsewhere.append(f"{name} from {'git' if 'git' in source else 'an address'}")
         else:
             direct |= set(_asked(package))
-    return Lock(text, pins, frozenset(registries), files, tuple(elsewhere), frozenset(direct), dict(_options(data.get("options"))))
+    pinned = {name: tuple(versions) for name, versions in pins.items()}
+    return Lock(text, pinned, frozenset(registries), files, tuple(elsewhere), frozenset(direct), dict(_options(data.get("options"))))
 
 
 def with_registries(text: str, exchanged: Callable[[str], str]) -> str:
