@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from taxiway.errors import OperatorError, ProjectError, TransientError
 from taxiway.integrations import bubblewrap
+from taxiway.integrations.upgrading.pip import PipUpgrades
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "integrations"))
@@ -232,3 +234,12 @@ def test_what_is_not_named_stays_whatever_asks_for_more(update, index):
 def test_a_file_named_like_an_option_is_a_file(update):
     update({"--no-index.in": "other\n", "--no-index.txt": "other==1.2.0\n"})
     assert pins(update.checkout / "--no-index.txt") == ["other==1.3.0"]
+
+
+def test_a_name_that_is_pinned_very_often_is_read_soon(tmp_path):
+    (tmp_path / "requirements.in").write_text("")
+    (tmp_path / "requirements.txt").write_text("".join(f"other==1.{n}\n" for n in range(300_000)))
+    started = time.process_time()
+    (pinned,) = PipUpgrades({}).find(tmp_path)
+    assert len(pinned.pins["other"]) == 300_000
+    assert time.process_time() - started < 20
