@@ -100,7 +100,7 @@ class NpmUpgrades:
 
 
 def _check_member(checkout: Path, place: str, path: str) -> None:
-    """npm takes a package that is not there for one that needs nothing, and writes that down."""
+    """That a member is there: npm takes one that is not for one that needs nothing, and writes that down."""
     where = PurePosixPath(place, _PROJECT)
     if where.is_absolute() or ".." in where.parts or not is_plain(checkout, str(where)):
         raise ProjectError(
