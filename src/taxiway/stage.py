@@ -86,8 +86,9 @@ def run(
     count of tries lasts, and this function turns the last of them into one that may not.
     """
     stage = plan.stage(name)
-    if stage.agent not in agents:
-        raise OperatorError(f"agent {stage.agent!r} is not installed here", hint="install on the workers what the scheduler has")
+    for agent in (stage.agent, *([stage.repair.agent] if stage.repair and stage.repair.agent else ())):
+        if agent not in agents:
+            raise OperatorError(f"agent {agent!r} is not installed here", hint="install on the workers what the scheduler has")
     return _Attempt(plan, stage, context, ports=ports, agents=agents, stop=stop, log=log).run()
 
 

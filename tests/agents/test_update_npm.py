@@ -166,6 +166,37 @@ def test_what_the_project_wants_to_wait_for_waits(update, lock, registry):
     assert pins(written(update)) == {"tiny": "1.2.1"}
 
 
+def test_the_ends_of_lines_stay(update, lock):
+    files = lock()
+    update.checkout.mkdir()
+    for path, text in files.items():
+        (update.checkout / path).write_bytes(text.replace("\n", "\r\n").encode())
+    update({})
+    new = (update.checkout / "package-lock.json").read_bytes()
+    assert b"tiny-1.3.0.tgz" in new
+    assert new.count(b"\r\n") == new.count(b"\n")
+
+
+def test_a_package_under_another_name_moves_when_it_is_named(update, lock):
+    result = update(lock(PROJECT | {"dependencies": {"small": "npm:tiny@^1.2.0", "other": "*"}}), only=["tiny"])
+    assert pins(written(update)) == {"small": "1.3.0", "other": "1.2.0"}
+    assert "- tiny 1.2.0 -> 1.3.0 (minor)" in result.summary
+
+
+@pytest.mark.parametrize("place", ["../outside", "packages/ignored"])
+def test_a_package_that_the_project_does_not_hold_is_not_emptied(update, lock, tmp_path, registry, place):
+    """npm would write `{}` for it, and take out what it needs."""
+    folder = tmp_path / "author" / place
+    folder.mkdir(parents=True)
+    (folder / "package.json").write_text('{"name": "member", "version": "1.0.0", "dependencies": {"other": "*"}}')
+    files = lock(PROJECT | {"dependencies": {"tiny": "^1.2.0", "member": f"file:{place}"}})
+    assert f'"{place}": {{' in files["package-lock.json"]
+    with pytest.raises(ProjectError, match=re.escape(f"has {place}, which is no folder of the project with a package.json")):
+        update(files)
+    assert written(update) == files["package-lock.json"]
+    assert registry.requests == []
+
+
 def test_text_that_is_no_text_stays_as_it_is(update, lock):
     files = lock()
     files["package-lock.json"] = files["package-lock.json"].replace('"integrity"', r'"license": "\ud800 \u2028 é", "integrity"', 1)

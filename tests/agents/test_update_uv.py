@@ -343,3 +343,43 @@ def test_a_lock_that_is_a_link_is_left_alone(update, lock, tmp_path):
     (update.checkout / "uv.lock").symlink_to(tmp_path / "outside.lock")
     with pytest.raises(ProjectError, match="pins nothing that can be updated"):
         update(files)
+
+
+# --- what is pinned at one level stays there ----------------------------------------------------
+
+
+def asks(index, name, version, text):
+    """Have that version of a package ask for another one."""
+    told = metadata(name, version) + f"Requires-Dist: {text}\n"
+    file = f"{name}-{version}-py3-none-any.whl"
+    index.answers[f"/files/{file}.metadata"] = Answer(told)
+    page = json.loads(index.answers[f"/simple/{name}/"].body)
+    for known in page["files"]:
+        if known["filename"] == file:
+            known["core-metadata"] = {"sha256": hashlib.sha256(told.encode()).hexdigest()}
+    index.json(*page["files"], project=name)
+
+
+def test_what_is_not_named_stays_whatever_asks_for_more(update, lock, index):
+    asks(index, "other", "1.2.0", "tinything")
+    files = lock(PROJECT.format('"other"'))
+    asks(index, "other", "1.3.0", "tinything>=2")
+    asks(index, "other", "1.2.1", "tinything")
+    result = update(files, only=["other"])
+    assert pins(written(update)) == {"other": "1.2.1", "tinything": "1.2.0"}
+    assert "- other stays at 1.2.1: 1.3.0 is not allowed here" in result.summary
+
+
+@pytest.mark.parametrize("where", ["uv.toml", "a variable"])
+def test_a_lock_made_with_settings_from_elsewhere_is_not_made_anew(update, lock, tmp_path, where):
+    """uv takes a lock that was made otherwise for none: all that is in it would go to the newest."""
+    own = {"uv.toml": 'resolution = "lowest-direct"\n'} if where == "uv.toml" else {}
+    (tmp_path / "author").mkdir()
+    for path, text in own.items():
+        (tmp_path / "author" / path).write_text(text)
+    environ = {} if own else {"UV_RESOLUTION": "lowest-direct"}
+    files = lock(PROJECT.format('"tinything>=1.2.0", "other>=1.2.0"'), held=(), **environ)
+    result = update(files | own, only=["other"], level="patch")
+    assert pins(written(update))["tinything"] == "1.2.0"
+    assert 'resolution-mode = "lowest-direct"' in written(update)
+    assert result.outputs["updated"] <= 1

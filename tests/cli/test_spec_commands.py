@@ -148,6 +148,12 @@ def test_plan_as_text(folder):
         assert words in result.stdout
 
 
+def test_plan_with_the_params_of_a_repair_rendered(folder):
+    stage = "v: {agent: validate, repair: {agent: update_dependencies, with: {level: '{{ params.how }}'}}}"
+    (folder / "mends.yaml").write_text(f"pipeline: mends\nparams: {{how: {{type: string, default: minor}}}}\nstages:\n  {stage}\n")
+    assert "by agent update_dependencies with level=patch" in taxiway("plan", "mends.yaml", "-p", "how=patch").output
+
+
 @pytest.mark.parametrize(
     ("words", "shown"),
     [

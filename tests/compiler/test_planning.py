@@ -1,5 +1,7 @@
 """What the plan settles: order, gates, verdicts that merging and deploying need, retries."""
 
+from dataclasses import replace
+
 import pytest
 
 from taxiway.agents import registry
@@ -186,6 +188,13 @@ def test_the_plan_is_the_same_each_time_and_survives_json():
     assert Plan.from_json(found.to_json()) == found
     assert found.source == "p.yaml"
     assert found.digest != planned(CHAIN, FLOOR, "schedule: '@daily'\n").digest
+
+
+def test_another_version_of_an_agent_that_repairs_is_another_plan():
+    text = b"pipeline: p\nstages: {v: {agent: validate, repair: {agent: update_dependencies}}}\n"
+    newer = {**AGENTS, "update_dependencies": replace(AGENTS["update_dependencies"], version="9")}
+    one, other = (plan(load_pipeline(text, "p.yaml", agents, {}), agents) for agents in (AGENTS, newer))
+    assert one.digest != other.digest
 
 
 @pytest.mark.parametrize(("text", "expected"), [("500ms", 0.5), ("30s", 30), ("1.5m", 90), ("2h", 7200), ("1d", 86400), ("0s", 0)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import shutil
 
@@ -10,6 +11,7 @@ import pytest
 
 from taxiway.errors import OperatorError
 from taxiway.integrations.egress import find_npm, read_registries
+from taxiway.integrations.egress.packuments import read_packument
 from taxiway.integrations.semver import accepts, precedence, within
 
 NO_NPM = shutil.which("npm") is None or shutil.which("node") is None
@@ -76,6 +78,15 @@ def test_a_registry_that_is_no_server_is_refused(read):
 def test_a_machine_without_npm_says_what_to_install(tmp_path):
     with pytest.raises(OperatorError, match="node is not on the PATH"):
         find_npm({"PATH": str(tmp_path)})
+
+
+def test_of_a_document_only_what_npm_needs_is_kept():
+    """Those of all packages are there at once, and some have megabytes of readmes and scripts for each version."""
+    dist = {"tarball": "https://r.example/x.tgz", "integrity": "sha512-x", "signatures": ["x" * 1000]}
+    manifest = {"name": "x", "dependencies": {"y": "*"}, "readme": "x" * 1000, "scripts": {"test": "x" * 1000}, "dist": dist}
+    versions = read_packument(json.dumps({"readme": "x" * 1000, "versions": {"1.0.0": manifest}}).encode())
+    kept = {"dependencies": {"y": "*"}, "dist": {"tarball": "https://r.example/x.tgz", "integrity": "sha512-x"}}
+    assert versions == {"1.0.0": kept, "": {"tags": None, "times": None}}
 
 
 def test_versions_are_ordered_as_semver_says():

@@ -131,3 +131,14 @@ def test_what_is_left_out_comes_from_the_policy_and_nobody_spends_without_a_boun
     assert settled_budget(BudgetSpec(usd=1), BudgetSpec(usd=5, tokens=9000, warn_at=0.5)) == (1, 9000, 0.5)
     assert settled_budget(BudgetSpec(tokens=9000), None) == (None, 9000, 0.8)
     assert settled_budget(None, None) == (DEFAULT_USD, None, 0.8)
+
+
+MENDED = "stages:\n  v: {agent: validate, repair: {agent: %s}}\n"
+
+
+def test_a_budget_for_agents_that_repair():
+    """One that asks no model needs none, and one that asks is held to what it asks."""
+    thinking = MENDED % "scaffold, with: {template: none, bug: It is late.}"
+    load("budget: {usd: 0.05}\n", SONNET, MENDED % "update_dependencies")
+    with pytest.raises(SpecError, match="too few for scaffold to ask once"):
+        load("budget: {usd: 0.05}\n", SONNET, thinking)

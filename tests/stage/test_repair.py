@@ -6,7 +6,7 @@ import json
 import pytest
 
 from taxiway.compiler.plan import Budget, Gate, Repair, Retries
-from taxiway.errors import AgentFailed, BudgetExceeded, GateFailed, RepairDue, StageError
+from taxiway.errors import AgentFailed, BudgetExceeded, GateFailed, OperatorError, RepairDue, StageError
 from taxiway.records import Result
 from taxiway.testing import Failure, ScriptedClaude, say, use
 
@@ -291,6 +291,22 @@ def test_an_agent_may_change_what_judges_no_more_than_a_model(bench, mend_by):
     assert "changed what judges it: tests/other.py, tests/test_app.py, app.py (1 more)" in error.problem
     assert "may_change" in error.hint
     assert "value = 3" not in bench.workspace.diff("", bench.workspace.head(bench.workspace.branch))
+
+
+def test_a_link_hides_nothing_that_looks_away(mend_by):
+    def cheat(checkout):
+        (checkout / "app.txt").write_text("value = 3  # noqa\n")
+        (checkout / "app.py").unlink()
+        (checkout / "app.py").symlink_to("app.txt")
+
+    (_, error), _ = mend_by(cheat)
+    assert "changed what judges it: app.py (1 more)" in error.problem
+
+
+def test_a_worker_without_the_agent_that_repairs_says_so_before_it_measures(bench, mend):
+    bench.stages[1] = dataclasses.replace(bench.stages[1], repair=Repair(2, (), "absent"))
+    with pytest.raises(OperatorError, match="agent 'absent' is not installed here"):
+        bench.run("validate")
 
 
 def test_an_agent_may_change_what_the_pipeline_names(mend_by):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from taxiway.agents.tools import PROTECTED
+from taxiway.errors import ProjectError
+from taxiway.manifest import read_inside
 
 __all__ = ["JUDGES", "looks_away", "new_blind_spots", "snapshot"]
 
@@ -55,6 +58,7 @@ _LOOK_AWAY = re.compile(
     re.IGNORECASE,
 )
 _PYTHON = (".py", ".pyw")
+_MOST = 1 << 30
 
 
 def looks_away(text: str) -> int:
@@ -66,8 +70,11 @@ def snapshot(checkout: Path) -> Mapping[str, int]:
     """Path -> `looks_away`, of the Python files of a checkout."""
     found = {}
     for path in sorted(checkout.rglob("*")):
-        if path.suffix.lower() in _PYTHON and path.is_file() and not path.is_symlink():
-            found[path.relative_to(checkout).as_posix()] = looks_away(path.read_text(encoding="utf-8", errors="replace"))
+        if path.suffix.lower() in _PYTHON and path.is_file():
+            name = path.relative_to(checkout).as_posix()
+            # A link is read where it leads, for tools do: but not out of the checkout.
+            with suppress(ProjectError):
+                found[name] = looks_away(read_inside(checkout, name, limit=_MOST).decode("utf-8", "replace"))
     return found
 
 

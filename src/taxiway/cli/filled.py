@@ -20,7 +20,12 @@ def defaults_of(plan: Plan) -> dict[str, Any]:
 
 def filled(plan: Plan, values: Mapping[str, Any]) -> Plan:
     """The plan with `values` in what its stages take and touch."""
-    return replace(plan, stages=tuple(replace(s, inputs=fill(s.inputs, values), touches=fill(s.touches, values)) for s in plan.stages))
+    return replace(plan, stages=tuple(_filled(stage, values) for stage in plan.stages))
+
+
+def _filled(stage: PlannedStage, values: Mapping[str, Any]) -> PlannedStage:
+    repair = stage.repair and replace(stage.repair, inputs=fill(stage.repair.inputs, values))
+    return replace(stage, inputs=fill(stage.inputs, values), touches=fill(stage.touches, values), repair=repair)
 
 
 def fill(value: Any, values: Mapping[str, Any]) -> Any:

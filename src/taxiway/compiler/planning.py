@@ -218,7 +218,8 @@ def _touches(agent: Agent, stage: StageSpec) -> str:
 
 
 def _digest(pipeline: Pipeline, agents: Mapping[str, Agent]) -> str:
-    used = sorted({s.agent for s in pipeline.spec.stages.values()})
+    stages = pipeline.spec.stages.values()
+    used = sorted({s.agent for s in stages} | {s.repair.agent for s in stages if s.repair and s.repair.agent})
     policy = pipeline.policy.digest if pipeline.policy else ""
     templates = [[name, digest] for name, _, digest in pipeline.templates]
     parts = [FORMAT, __version__, pipeline.digest, policy, templates, [[name, agents[name].version] for name in used]]

@@ -37,7 +37,15 @@ def own_price(price: PriceSpec) -> tuple[float, float, float, float]:
     return price.input, price.output, write, read
 
 
-def check_budget(spec: PipelineSpec, policy: Policy | None, agents: Mapping[str, Agent | None], root: Node, report: Report) -> None:
+def check_budget(
+    spec: PipelineSpec,
+    policy: Policy | None,
+    agents: Mapping[str, Agent | None],
+    known: Mapping[str, Agent],
+    *,
+    root: Node,
+    report: Report,
+) -> None:
     """Report a budget above the policy's, dollars for models whose price nobody knows, and what is less than one call can take."""
     floor = policy.spec.budget if policy else None
     for word in ("usd", "tokens"):
@@ -54,7 +62,7 @@ def check_budget(spec: PipelineSpec, policy: Policy | None, agents: Mapping[str,
         for name in sorted(_unpriced(models)):
             problem = f"no price is known for model {show(name)} of policy {show(policy.name)}, so that no budget in dollars holds"
             report.add(at, problem, rule="unknown-price", hint=_near(name, models))
-    for who in _asking(spec.stages, agents):
+    for who in _asking(spec.stages, agents, known):
         _check_room(who, models, usd, tokens, at=at, report=report)
 
 
@@ -76,13 +84,16 @@ def _check_room(who: str, models: ModelsSpec, usd: float | None, tokens: int | N
         )
 
 
-def _asking(stages: Mapping[str, StageSpec], agents: Mapping[str, Agent | None]) -> list[str]:
-    """The agents that may ask a model, and `repair`, each once."""
+def _asking(stages: Mapping[str, StageSpec], agents: Mapping[str, Agent | None], known: Mapping[str, Agent]) -> list[str]:
+    """The agents that may ask a model, those that repair too, and `repair`, each once."""
     found = []
     for name, stage in stages.items():
         agent = agents[name]
         found += [agent.name] if agent and agent.asks and agent.uses_model(stage.with_) else []
-        found += [REPAIR] if stage.repair else []
+        if stage.repair and stage.repair.agent is None:
+            found.append(REPAIR)
+        elif stage.repair and (mender := known.get(stage.repair.agent or "")):
+            found += [mender.name] if mender.asks and mender.uses_model(stage.repair.with_) else []
     return list(dict.fromkeys(found))
 
 

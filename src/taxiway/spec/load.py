@@ -90,7 +90,7 @@ class _Loader:
             self._check_work_after(before, policy)
         self._check_schedule(spec)
         check_asked(self.stages, self.agents, self.nodes, policy, self.report)
-        check_budget(spec, policy, self.agents, self.root, self.report)
+        check_budget(spec, policy, self.agents, self.known, root=self.root, report=self.report)
         self._check_times(spec)
         self.report.raise_if_any()
         uses = {name: self._uses(stage) for name, stage in self.stages.items()}

@@ -24,7 +24,8 @@ _KEPT = (
 
 
 def read_packument(body: bytes) -> dict[str, dict[str, Any]]:
-    """The versions, each with its manifest, and under "" the tags and times; raise BadPage for what is no such document."""
+    """The versions, each with what npm needs of its manifest, and under "" the tags and times; raise BadPage for what is no such document.
+    All else is let go at once: documents are kept as long as an update takes, and most of one is readmes, signatures and scripts."""
     try:
         page = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -32,7 +33,7 @@ def read_packument(body: bytes) -> dict[str, dict[str, Any]]:
     versions = page.get("versions") if isinstance(page, dict) else None
     if not isinstance(versions, dict):
         raise BadPage("its JSON has no versions")
-    good = {v: m for v, m in versions.items() if _VERSION.fullmatch(v) and isinstance(m, dict) and _tarball(m)}
+    good = {v: _kept(m) for v, m in versions.items() if _VERSION.fullmatch(v) and isinstance(m, dict) and _tarball(m)}
     return good | {"": {"tags": page.get("dist-tags"), "times": page.get("time")}}
 
 
@@ -76,8 +77,11 @@ def _tarball(manifest: Mapping[str, Any]) -> str:
         return ""
 
 
+def _kept(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    dist = {key: manifest["dist"][key] for key in ("tarball", "integrity", "shasum") if isinstance(manifest["dist"].get(key), str)}
+    return {key: manifest[key] for key in _KEPT if key in manifest} | {"dist": dist}
+
+
 def _manifest(name: str, version: str, manifest: Mapping[str, Any], where: Callable[[str, str], str]) -> dict[str, Any]:
     dist = manifest["dist"]
-    known = {key: dist[key] for key in ("integrity", "shasum") if isinstance(dist.get(key), str)}
-    kept = {key: manifest[key] for key in _KEPT if key in manifest}
-    return {"name": name, "version": version, **kept, "dist": {"tarball": where(version, dist["tarball"]), **known}}
+    return {"name": name, "version": version, **manifest, "dist": {**dist, "tarball": where(version, dist["tarball"])}}

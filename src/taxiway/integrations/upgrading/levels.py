@@ -14,7 +14,7 @@ from taxiway.ports import Level, Pins
 if TYPE_CHECKING:
     from taxiway.integrations.egress.pages import Link  # half a second to import, and most stages upgrade nothing
 
-__all__ = ["bounds", "canonical", "held", "wheel_of"]
+__all__ = ["bounds", "canonical", "held", "kept", "wheel_of"]
 
 
 def bounds(pins: Pins, names: Iterable[str], level: Level) -> Iterator[str]:
@@ -23,6 +23,14 @@ def bounds(pins: Pins, names: Iterable[str], level: Level) -> Iterator[str]:
     for name in names:
         if (version := _only(pins.get(name, ()))) is not None:
             yield f"{name}>={version.public},{_above(version, level)}".rstrip(",")
+
+
+def kept(pins: Pins, names: Iterable[str]) -> Iterator[str]:
+    """Requirements that hold all other packages where they are: what is pinned is a preference only, and a resolver leaves it for a package
+    that moves. Those that are pinned at several versions are left to that."""
+    for name in sorted(pins.keys() - set(names)):
+        if (version := _only(pins[name])) is not None:
+            yield f"{name}=={version}"
 
 
 def held(pins: Pins, names: Iterable[str], level: Level, pages: Mapping[str, Sequence[Link]]) -> dict[str, str]:

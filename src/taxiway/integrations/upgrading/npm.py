@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from taxiway.errors import OperatorError, ProjectError
@@ -75,11 +75,14 @@ class NpmUpgrades:
         from taxiway.integrations.upgrading.npm_inside import npm_inside  # noqa: PLC0415
 
         old = read_lock(text_of(checkout, pinned.path), pinned.path)
+        for place in old.members:
+            _check_member(checkout, place, old.path)
         program = find_npm(self.environ)
         allowed = _Allowed(old, frozenset(names), level)
         with npm_inside(checkout, read_registries(program, self.environ), program, stop) as npm:
             # Without names npm looks again at all that there is, also at what comes from elsewhere.
-            text, links = _update(npm, old, allowed, names if len(names) < len(old.pins) or old.elsewhere else ())
+            asked = [*names, *(alias for name in names for alias in sorted(old.aliases.get(name, ())))]
+            text, links = _update(npm, old, allowed, asked if len(names) < len(old.pins) or old.elsewhere else ())
             new = read_lock(text, pinned.path)
             held = _held(npm, new, allowed)
             if new.pins == old.pins:
@@ -94,6 +97,16 @@ class NpmUpgrades:
                 tested=None if untested else True,
                 untested=untested,
             )
+
+
+def _check_member(checkout: Path, place: str, path: str) -> None:
+    """That a member is there: npm takes one that is not for one that needs nothing, and writes that down."""
+    where = PurePosixPath(place, _PROJECT)
+    if where.is_absolute() or ".." in where.parts or not is_plain(checkout, str(where)):
+        raise ProjectError(
+            f"{path} has {place[:200]}, which is no folder of the project with a {_PROJECT}",
+            hint="commit the folder, publish the package, or write the lock anew without it (npm install --package-lock-only)",
+        )
 
 
 def _update(npm: NpmInside, old: Lock, allowed: _Allowed, names: Sequence[str]) -> tuple[str, dict[str, str]]:

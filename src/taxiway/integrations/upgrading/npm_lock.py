@@ -25,7 +25,7 @@ class Lock:
     """`pins` are the packages that come from a registry, `integrities` those of their versions, by name; `bases` the addresses that these
     registries have in the lock, by scope ("" for all names), commonest first, none where it has none. `elsewhere` are packages from git
     or an address; `scripted` says that some package runs a script when it is installed, `direct` whom the project asks for by
-    name, with the range."""
+    name, with the range; `members` are the folders of its own packages, `aliases` the other names that packages are installed under."""
 
     path: str
     text: str
@@ -36,12 +36,14 @@ class Lock:
     elsewhere: tuple[str, ...]
     scripted: bool
     direct: Mapping[str, str]
+    members: tuple[str, ...]
+    aliases: Mapping[str, frozenset[str]]
 
 
 def read_json(text: str, path: str) -> dict[str, Any]:
     """A file that is one JSON object; raise ProjectError for what is none."""
     try:
-        found = json.loads(text)
+        found = json.loads(text.removeprefix("\ufeff"))  # npm reads it without, too
     except (ValueError, RecursionError) as error:
         raise ProjectError(f"{path} is not JSON: {error}", hint="mend it: `npm pkg get name` says where") from error
     if not isinstance(found, dict):
@@ -60,6 +62,7 @@ def read_lock(text: str, path: str) -> Lock:
     bases: Counter[tuple[str, str]] = Counter()
     elsewhere: list[str] = []
     direct: dict[str, str] = {}
+    aliases: dict[str, frozenset[str]] = {}
     scripted = False
     for place, package in packages.items():
         if not isinstance(package, dict):
@@ -70,7 +73,9 @@ def read_lock(text: str, path: str) -> Lock:
             continue
         if package.get("link"):
             continue
+        alias = _checked(name, _NAME, "name", path)
         name = _checked(package.get("name", name), _NAME, "name", path)
+        aliases |= {name: aliases.get(name, frozenset()) | {alias}} if alias != name else {}
         scripted |= bool(package.get("hasInstallScript"))
         resolved = package.get("resolved")
         if package.get("inBundle"):
@@ -94,13 +99,15 @@ def read_lock(text: str, path: str) -> Lock:
         elsewhere=tuple(sorted(set(elsewhere))),
         scripted=scripted,
         direct=direct,
+        members=tuple(place for place in packages if place and "node_modules/" not in place),
+        aliases=aliases,
     )
 
 
 def with_resolved(new: str, old: Lock, tarball: Callable[[str], str | None]) -> str:
     """The new lock with addresses as the old one has them: what `tarball` says that an address of ours stands for becomes one at the base
     that the old lock has for such names. Where that is not known none is written: npm then asks the registry that it is set up with."""
-    data = json.loads(new)
+    data = json.loads(new.removeprefix("\ufeff"))
 
     def home(package: dict[str, Any], name: str) -> None:
         address = tarball(package["resolved"])
@@ -191,5 +198,6 @@ def _checked(value: Any, pattern: re.Pattern[str], what: str, path: str) -> str:
 def _written(data: Any, *, like: str) -> str:
     indent = re.match(r"\s*\{\r?\n([ \t]+)", like)
     text = json.dumps(data, indent=indent[1] if indent else 2, ensure_ascii=False) + "\n"
+    text = text.replace("\n", "\r\n") if re.match(r"\s*\{\r\n", like) else text
     # Half of a surrogate pair is no character that a file could hold; JavaScript writes it like this.
     return re.sub(r"[\ud800-\udfff]", lambda m: f"\\u{ord(m[0]):04x}", text)

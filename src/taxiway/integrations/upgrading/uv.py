@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from taxiway.errors import OperatorError, ProjectError
 from taxiway.integrations.installing import BASE, check_uv
 from taxiway.integrations.upgrading.files import is_plain, text_of
-from taxiway.integrations.upgrading.levels import bounds, canonical, held
+from taxiway.integrations.upgrading.levels import bounds, canonical, held, kept
 from taxiway.integrations.upgrading.uv_lock import Lock, read_lock, with_old_files, with_registries
 from taxiway.ports import Cancellation, Level, Pinned, Upgraded
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["UvUpgrades"]
 
-_LOCK, _PROJECT = "uv.lock", "pyproject.toml"
+_LOCK, _PROJECT, _OWN = "uv.lock", "pyproject.toml", "uv.toml"
 _FILE = re.compile(re.escape(BASE) + r"(/files/[0-9a-f]{32}/[^\"#\s]+)")
 _PYTHON = re.compile(r"interpreter resolved to Python (\S+), which is incompatible with the project's Python requirement: `([^`]*)`")
-# What of [tool.uv] decides over the lock beside the workspace's own tables. The rest, where packages come from above all, is the machine's.
+# What of the settings decides over the lock beside the workspace's own tables. The rest, indexes above all, is the machine's.
 _SETTINGS = ("resolution", "prerelease", "fork-strategy", "exclude-newer")
 
 
@@ -55,7 +55,7 @@ class UvUpgrades:
         from taxiway.integrations.upgrading.inside import uv_inside  # noqa: PLC0415
         from taxiway.integrations.upgrading.origins import matched  # noqa: PLC0415
 
-        old, settings = read_lock(text_of(checkout, pinned.path)), _settings(text_of(checkout, _PROJECT))
+        old, settings = read_lock(text_of(checkout, pinned.path)), _settings(checkout)
         if not (allowed := list(bounds(old.pins, names, level))):
             return Upgraded({}, old.pins)
         sources = read_sources(self.environ)
@@ -68,8 +68,8 @@ class UvUpgrades:
         with uv_inside(checkout, replace(sources, indexes=tuple(used), links=()), stop, copied=True) as uv:
             inner = uv.checkout / _LOCK
             inner.write_text(with_registries(old.text, lambda address: _address(indexes.get(address), address)), encoding="utf-8")
-            argv = ["lock", "--quiet", "--color", "never", "--no-build", "--python", uv.python, *_options(settings)]
-            argv += [word for bound in allowed for word in ("--upgrade-package", bound)]
+            argv = ["lock", "--quiet", "--color", "never", "--no-build", "--python", uv.python, *_options(settings, old.options)]
+            argv += [word for bound in (*allowed, *kept(old.pins, names)) for word in ("--upgrade-package", bound)]
             result = uv.run(*argv, env=env)
             if not result.ok and old.elsewhere:
                 raise ProjectError(
@@ -93,17 +93,26 @@ class UvUpgrades:
             )
 
 
-def _settings(text: str) -> Mapping[str, Any]:
+def _settings(checkout: Path) -> Mapping[str, Any]:
+    """[tool.uv], and what uv.toml says instead of it: where both are, uv reads the settings of uv.toml alone, and of the other one what
+    makes the workspace (its sources)."""
     try:
-        found = tomllib.loads(text).get("tool", {}).get("uv", {})
+        found = tomllib.loads(text_of(checkout, _PROJECT)).get("tool", {}).get("uv", {})
     except (ValueError, RecursionError, AttributeError) as error:
         raise ProjectError(f"pyproject.toml cannot be read: {error}", hint="mend it: `uv lock` says where") from error
-    return found if isinstance(found, dict) else {}
+    found = found if isinstance(found, dict) else {}
+    if not is_plain(checkout, _OWN):
+        return found
+    try:
+        return tomllib.loads(text_of(checkout, _OWN))
+    except (ValueError, RecursionError) as error:
+        raise ProjectError(f"{_OWN} cannot be read: {error}", hint="mend it: `uv lock` says where") from error
 
 
-def _options(settings: Mapping[str, Any]) -> Iterator[str]:
+def _options(settings: Mapping[str, Any], locked: Mapping[str, str]) -> Iterator[str]:
+    """What the project says, else what the lock was made with: where the two differ uv begins anew, as if nothing was pinned."""
     for name in _SETTINGS:
-        if isinstance(value := settings.get(name), str):
+        if isinstance(value := settings.get(name, locked.get(name)), str):
             yield f"--{name}={value}"
     packages = settings.get("exclude-newer-package", {})
     for package, moment in packages.items() if isinstance(packages, dict) else ():

@@ -19,6 +19,7 @@ _VERSION = re.compile(r"[A-Za-z0-9.!+_-]{1,100}", re.ASCII)
 _REGISTRY = re.compile(r'(?:(?<=\bregistry = ")|(?<=\bindex = "))[^"\n]*(?=")')
 _FILES = re.compile(r"^(?:sdist = .*|wheels = \[(?:.*\]|\n(?:[ \t].*\n)*\]))\n", re.MULTILINE)
 _BLOCK = "[[package]]\n"
+_OPTIONS = {"resolution-mode": "resolution", "prerelease-mode": "prerelease", "exclude-newer-span": "exclude-newer"}
 _HINT = "write it anew with `uv lock`"
 
 
@@ -26,7 +27,7 @@ _HINT = "write it anew with `uv lock`"
 class Lock:
     """`pins` are the packages that an index serves; `files` their files, by package and then by name: hash and address.
     `registries` are the indexes' addresses as the lock has them, `elsewhere` says which packages come from git or an address;
-    `direct` are the packages that the project's own packages ask for by name."""
+    `direct` are the packages that the project's own packages ask for by name, `options` what it was made with, as uv's options."""
 
     text: str
     pins: Pins
@@ -34,17 +35,19 @@ class Lock:
     files: Mapping[str, Mapping[str, tuple[str, str]]]
     elsewhere: tuple[str, ...]
     direct: frozenset[str]
+    options: Mapping[str, str]
 
 
 def read_lock(text: str) -> Lock:
     """Raise ProjectError for what uv has not written."""
     try:
-        packages = tomllib.loads(text).get("package", [])
+        data = tomllib.loads(text)
+        packages = data.get("package", [])
     except (ValueError, RecursionError) as error:
         raise ProjectError(f"uv.lock is not TOML: {error}", hint=_HINT) from error
     if not isinstance(packages, list) or not all(isinstance(p, dict) and isinstance(p.get("source", {}), dict) for p in packages):
         raise ProjectError("uv.lock has no packages as uv writes them", hint=_HINT)
-    pins: dict[str, tuple[str, ...]] = {}
+    pins: dict[str, list[str]] = {}
     files: dict[str, dict[str, tuple[str, str]]] = {}
     registries, elsewhere, direct = set(), [], set()
     for package in packages:
@@ -53,13 +56,14 @@ def read_lock(text: str) -> Lock:
             if not (address := str(source["registry"])).startswith(("http://", "https://")):
                 raise ProjectError(f"uv.lock takes {name} from a folder of one machine: {address[:200]}", hint="lock it from an index")
             registries.add(address)
-            pins[name] = (*pins.get(name, ()), _checked(package.get("version"), _VERSION, "version"))
+            pins.setdefault(name, []).append(_checked(package.get("version"), _VERSION, "version"))
             files.setdefault(name, {}).update(_files(package))
         elif "git" in source or "url" in source:
             elsewhere.append(f"{name} from {'git' if 'git' in source else 'an address'}")
         else:
             direct |= set(_asked(package))
-    return Lock(text, pins, frozenset(registries), files, tuple(elsewhere), frozenset(direct))
+    pinned = {name: tuple(versions) for name, versions in pins.items()}
+    return Lock(text, pinned, frozenset(registries), files, tuple(elsewhere), frozenset(direct), dict(_options(data.get("options"))))
 
 
 def with_registries(text: str, exchanged: Callable[[str], str]) -> str:
@@ -100,6 +104,14 @@ def _files(package: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, str]]]:
         if isinstance(file, dict) and isinstance(file.get("url"), str):
             address = file["url"].partition("#")[0]
             yield address.rpartition("/")[2], (str(file.get("hash", "")), address)
+
+
+def _options(table: Any) -> Iterator[tuple[str, str]]:
+    for key, value in table.items() if isinstance(table, dict) else ():
+        # A span stands before the moment that it led to, which moves on.
+        name = _OPTIONS.get(str(key), str(key))
+        if isinstance(value, str) and not (key == "exclude-newer" and "exclude-newer-span" in table):
+            yield name, value
 
 
 def _asked(package: Mapping[str, Any]) -> Iterator[str]:
