@@ -397,7 +397,7 @@ class _Attempt:
         stage = replace(self.stage, agent=how.agent, inputs=how.inputs)
         attempt = replace(self._attempt(stage, mended.commit, checkout, folder), evidence=evidence)
         mind, missing = self.minds.of(how.agent, folder)
-        summary = self._call(stage, replace(attempt, mind=mind, no_mind=missing)).summary or f"repaired by {how.agent}"
+        summary = self._call(stage, replace(attempt, mind=mind, no_mind=missing)).summary.strip() or f"repaired by {how.agent}"
         changed = self.ports.workspace.changed(checkout, parent=mended.commit)
         if not changed:
             hint = f"its log is above, and the evidence is with the try before: {mended.evidence}"
