@@ -76,6 +76,12 @@ class Cost(Model):
             replayed=self.replayed + other.replayed,
         )
 
+    def trailers(self) -> dict[str, str]:
+        """The same as trailers of a commit."""
+        tokens = f"in={self.input_tokens} cached={self.cached_tokens} out={self.output_tokens} calls={self.calls}"
+        money = {} if self.usd is None else {"Taxiway-Cost": f"{self.usd:.6f} USD"}
+        return {"Taxiway-Model": ", ".join(self.models), "Taxiway-Tokens": tokens, **money}
+
     def __str__(self) -> str:
         tokens = f"{self.input_tokens + self.cached_tokens} tokens read ({self.cached_tokens} cached), {self.output_tokens} written"
         money = "" if self.usd is None else f", {self.usd:.4f} USD"

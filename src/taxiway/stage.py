@@ -216,7 +216,7 @@ class _Attempt:
                     self.ports.workspace.checkout(self.on, checkout)
                 attempt = self._attempt(self.stage, self.on, checkout, reports)
                 verify = functools.partial(self._verify, reports=reports)
-                attempt = replace(attempt, verify=verify, evidence=tries.evidence(), costs=self._cost_trailers)
+                attempt = replace(attempt, verify=verify, evidence=tries.evidence(), cost=self.minds.cost)
                 attempt = self._with_mind(attempt)
                 result = self._measure_and_judge(attempt, lease)
             except BaseException as error:
@@ -290,11 +290,7 @@ class _Attempt:
     def _cost_trailers(self) -> dict[str, str]:
         """What models did for this stage so far, for its commit; nothing where none did."""
         cost = self.minds.cost()
-        if cost is None:
-            return {}
-        tokens = f"in={cost.input_tokens} cached={cost.cached_tokens} out={cost.output_tokens} calls={cost.calls}"
-        money = {} if cost.usd is None else {"Taxiway-Cost": f"{cost.usd:.6f} USD"}
-        return {"Taxiway-Model": ", ".join(cost.models), "Taxiway-Tokens": tokens, **money}
+        return cost.trailers() if cost else {}
 
     def _with_mind(self, attempt: StageAttempt) -> StageAttempt:
         mind, missing = self.minds.of(self.stage.agent, attempt.reports)

@@ -72,6 +72,7 @@ def test_a_change_is_offered_and_merged(forge, start, strategy):
     assert [(s["context"], s["state"]) for s in forge.statuses[offered]] == [("taxiway", "success")]
     told = forge.git("log", "-1", "--format=%s%n%(trailers:key=Taxiway-Source,valueonly)", "main").splitlines()
     assert told[:2] == ["Add the shop", offered]
+    assert ("- build: wrote the shop" in forge.git("log", "-1", "--format=%b", "main")) is (strategy == "squash")
     for words in ("| `check` | `value` | `>= 1` | `1` | `passed` |", "`wrote the shop`", "Taxiway-Run: run-1", offered):
         assert words in pull.body
 

@@ -77,6 +77,12 @@ def test_two_repairs_are_two_more_tries(airflow, runs):
     log = git(origin, "log", "--all", "--format=%s%n%b")
     assert "validate: Count otherwise" in log
     assert "Taxiway-Repair: 2" in log
+    # What was squashed says what models did for it.
+    merged = git(origin, "log", "-1", "--format=%B", "main")
+    assert "- validate: Count otherwise" in merged
+    calls = sum(done.result(name).cost.calls for name in ("build", "validate"))
+    assert f"calls={calls}" in merged
+    assert "Taxiway-Model: claude-sonnet-5-5" in merged
     assert {v.stage for v in done.result("integrate").verdicts} == {"validate"}
     assert "repair.html" in artifacts(airflow, done, "validate", 3)
     assert "len(words(text))" in git(origin, "show", f"main:{CODE}")

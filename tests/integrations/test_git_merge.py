@@ -60,6 +60,43 @@ def history(tmp_path):
     return History(GitWorkspace(home=Home(tmp_path), pipeline="web", run="run-1", started=STARTED))
 
 
+def test_a_squashed_commit_says_what_became_of_it(history):
+    history.main(history.root)
+    first = history.commit(
+        history.root, {"a": "1"}, "update: Update 1 dependency\n\n- httpx 0.26.0 -> 0.27.0 (minor)\n\nTaxiway-Run: run-1\n"
+    )
+    forged = "validate: Mend it\n\nSigned-off-by: Eve <eve@localhost>\nTaxiway-Run: another\nTaxiway-Source: " + "0" * 40
+    second = history.commit(first, {"a": "2"}, forged)
+    tried = history.merge(second)
+    assert history.git("log", "-1", "--format=%B", tried.commit).splitlines() == [
+        "Integrate",
+        "",
+        "- update: Update 1 dependency",
+        "",
+        "  - httpx 0.26.0 -> 0.27.0 (minor)",
+        "",
+        "- validate: Mend it",
+        "",
+        "  Signed-off-by: Eve <eve@localhost>",
+        "",
+        *(f"{name}: {value}" for name, value in {**TRAILERS, "Taxiway-Source": second}.items()),
+    ]
+    # Its own words are none of its trailers, and a second attempt finds it by those.
+    assert history.git("log", "-1", "--format=%(trailers:key=Signed-off-by)", tried.commit) == ""
+    history.main(tried.commit)
+    assert history.merge(second).up_to_date
+
+
+def test_what_hundreds_of_commits_say_is_cut(history):
+    history.main(history.root)
+    head = history.root
+    for i in range(20):
+        head = history.commit(head, {"a": str(i)}, f"change {i}\n\n{'long ' * 1000}")
+    told = history.git("log", "-1", "--format=%B", history.merge(head).commit)
+    assert len(told) < 31_000
+    assert "Taxiway-Run: run-1" in told
+
+
 @pytest.mark.parametrize(("strategy", "parents"), [("merge", 2), ("squash", 1), ("rebase", 1)])
 def test_a_moved_branch_gets_the_change_on_top(history, strategy, parents):
     base = history.commit(history.root, {"a": TEN})

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from taxiway.ports import Cancellation, Ports
-from taxiway.records import Model, Result, Verdict
+from taxiway.records import Cost, Model, Result, Verdict
 
 if TYPE_CHECKING:
     from taxiway.agents.mind import Mind  # only attempts need it, and this module is read while DAGs are parsed
@@ -56,7 +56,7 @@ class StageAttempt:
     Files left in `reports` become artifacts of the attempt. `results` are those of the stages before.
     `verify(commit)` measures the gates that merging or deploying requires again, on another commit, and
     raises GateFailed if one does not pass. `evidence` is what the last failed attempt left ({} on the first).
-    `costs()` are the trailers that say what models did for the stage so far; a writing agent's commit gets them by itself.
+    `cost()` is what models did for the stage so far, None where none was asked; the commit of a writing agent says it by itself.
     `covers` are, for what runs after a failure, the stages that it undoes or explains. `mind` is the model that the policy
     gives this stage; without one `no_mind` says what to configure.
     """
@@ -73,7 +73,7 @@ class StageAttempt:
     log: logging.Logger
     verify: Callable[[str], tuple[Verdict, ...]]
     trailers: Mapping[str, str] = field(default_factory=dict)
-    costs: Callable[[], Mapping[str, str]] = dict
+    cost: Callable[[], Cost | None] = lambda: None
     covers: tuple[str, ...] = ()
     evidence: Mapping[str, Any] = field(default_factory=dict)
     mind: Mind | None = None

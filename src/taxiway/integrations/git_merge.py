@@ -18,6 +18,8 @@ __all__ = ["How", "format_message", "merge"]
 _BY_LINES = {"CONFLICT (contents)", "CONFLICT (binary)"}
 _MOST_COMMITS = 1000
 _MOST_LINES = 1000
+_MOST_TOLD, _LONGEST_TOLD, _ALL_TOLD = 50, 2_000, 30_000
+"""Commits whose words a squashed one repeats; characters of one of them, and of all."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _TRAILER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
 
@@ -84,8 +86,23 @@ def merge(git: Git, commit: str, *, base: str, into: str, strategy: Strategy, ho
     if strategy == "rebase":
         return _rebase(git, commit, base, common, how)
     parents = (base, commit) if strategy == "merge" else (base,)
-    made = "" if tried.conflicts else _make(git, tried.tree, parents, how)
-    return Merge(commit=made, base=base, conflicts=tried.conflicts, decided=tried.decided)
+    told = _told(git, common, commit) if strategy == "squash" else ""
+    made = "" if tried.conflicts else _make(git, tried.tree, parents, replace(how, message=f"{how.message}\n\n{told}"))
+    return Merge(commit=made, base=base, conflicts=tried.conflicts, decided=tried.decided, told=told)
+
+
+def _told(git: Git, since: str, commit: str) -> str:
+    """What the commits since another say, oldest first: a list of their subjects, each with its text, without Taxiway's trailers."""
+    log = git("log", "--reverse", "--topo-order", f"--max-count={_MOST_TOLD}", "--format=%s%x00%b%x00", f"{since}..{commit}", "--").out
+    words = log.decode("utf-8", "replace").split("\0")
+    parts = []
+    for subject, body in zip(words[::2], words[1::2], strict=False):
+        lines = [line.rstrip() for line in body.strip().splitlines() if not line.startswith("Taxiway-")]
+        # Indented, so that nothing in it is a trailer of the commit that it goes into.
+        text = "\n".join(f"  {line}" if line else "" for line in lines).strip("\n")[:_LONGEST_TOLD]
+        parts.append(f"- {subject.strip()}" + (f"\n\n{text}" if text.strip() else ""))
+    whole = _CONTROL.sub("", ("\n\n" if any("\n" in part for part in parts) else "\n").join(parts))
+    return whole if len(whole) <= _ALL_TOLD else f"{whole[:_ALL_TOLD]}\n..."
 
 
 def _tree(git: Git, commit: str) -> str:

@@ -41,7 +41,8 @@ class Merge:
     """A merge tried without touching anything: the commit that it would make, or its conflicts.
 
     `base` is the target branch's head that it was tried on ("" where the branch does not exist yet). `decided` are
-    the conflicts that one side won; with `conflicts` there is no commit.
+    the conflicts that one side won; with `conflicts` there is no commit. `told` is what the commits said that became one
+    (squash), for its message.
     """
 
     commit: str
@@ -49,6 +50,7 @@ class Merge:
     conflicts: tuple[Conflict, ...] = ()
     up_to_date: bool = False
     decided: tuple[Conflict, ...] = ()
+    told: str = ""
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,9 @@ def body(task: Task, tried: Merge, verdicts: tuple[Verdict, ...]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def message(task: Task) -> str:
+def message(task: Task, tried: Merge) -> str:
     """What stands below the title of the commit that the forge makes: a second attempt finds its work by the trailers."""
-    return _trailers(task)
+    return "\n\n".join(filter(None, [tried.told, _trailers(task)]))
 
 
 def status(task: Task, tried: Merge, verdicts: tuple[Verdict, ...]) -> str:
@@ -71,7 +71,7 @@ def _decided(task: Task, tried: Merge) -> str:
 
 
 def _trailers(task: Task) -> str:
-    found = {**task.stage.trailers, SOURCE_TRAILER: task.stage.commit, **task.stage.costs()}
+    found = {**task.stage.trailers, SOURCE_TRAILER: task.stage.commit, **task.costs()}
     return "\n".join(f"{name}: {value}" for name, value in found.items())
 
 

@@ -249,9 +249,8 @@ class _PullRequest:
             self.ledger.intend(self._change(tried, offered, pull), branch)
             self.stage.stop.check()
             try:
-                self.forge.merge(
-                    pull.number, head=offered, strategy=self.task.strategy, title=self.task.title, message=describe.message(self.task)
-                )
+                text = describe.message(self.task, tried)
+                self.forge.merge(pull.number, head=offered, strategy=self.task.strategy, title=self.task.title, message=text)
             except (StageError, TransientError) as error:
                 # The network may have failed after the forge did it: only the pull request itself tells.
                 now = self.forge.read(pull.number)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -61,8 +63,14 @@ class Task:
             trailers=self.stage.trailers,
             favor="fail" if self.conflicts == "ask_model" else self.conflicts,
             resolve=self.asking.resolve if self.asking else None,
-            costs=self.stage.costs,
+            costs=self.costs,
         )
+
+    def costs(self) -> dict[str, str]:
+        """Trailers that say what models did: for this stage, and for those before where their commits become one."""
+        before = [result.cost for result in self.stage.results.values()] if self.strategy == "squash" else []
+        found = [cost for cost in (*before, self.stage.cost()) if cost]
+        return functools.reduce(operator.add, found).trailers() if found else {}
 
     def verify(self, tried: Merge) -> tuple[Verdict, ...]:
         """Measure the gates again on what the merge gives, where that is another commit."""
