@@ -68,13 +68,13 @@ def update(tmp_path, index):
 def lock(tmp_path, index):
     """A lock as uv writes it on the author's machine, with both packages at 1.2.0; the index asks for a login afterwards."""
 
-    def made(project, *, url=index.url, held=("tinything==1.2.0", "other==1.2.0"), **environ):
+    def made(project, *, url=index.url, held=("tinything==1.2.0", "other==1.2.0"), options=(), **environ):
         folder = tmp_path / "author"
         folder.mkdir(exist_ok=True)
         (folder / "pyproject.toml").write_text(project)
         environ = CLEAN | {"UV_DEFAULT_INDEX": url, "UV_CACHE_DIR": str(tmp_path / "author-cache")} | environ
         words = [word for bound in held for word in ("--upgrade-package", bound)]
-        command = [uv.find_uv_bin(), "lock", "--quiet", "--python", sys.executable, *words]
+        command = [uv.find_uv_bin(), "lock", "--quiet", "--python", sys.executable, *options, *words]
         subprocess.run(command, cwd=folder, env=environ, check=True)
         index.requests.clear()
         index.login = f"someone:{SECRET}"
@@ -141,8 +141,9 @@ def test_what_the_project_asks_for_stays_in_force_and_is_said(update, lock):
         'constraint-dependencies = ["other<1.3"]',
         'override-dependencies = ["other<1.3"]',
         'exclude-newer-package = {{ other = "{before}" }}',
+        'exclude-newer = "{before}"\nexclude-newer-package = {{ tinything = false }}',
     ],
-    ids=["constraints", "overrides", "a cool-down"],
+    ids=["constraints", "overrides", "a cool-down", "a cool-down for all but one"],
 )
 def test_settings_of_the_project_that_decide_stay_in_force(update, lock, index, table):
     if "before" in table:
@@ -383,3 +384,23 @@ def test_a_lock_made_with_settings_from_elsewhere_is_not_made_anew(update, lock,
     assert pins(written(update))["tinything"] == "1.2.0"
     assert 'resolution-mode = "lowest-direct"' in written(update)
     assert result.outputs["updated"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--exclude-newer=2024-06-01"], "1.2.1"),
+        (["--exclude-newer-package=other=2024-06-01"], "1.2.1"),
+        (["--exclude-newer-package=other=2 weeks"], "1.3.0"),
+        (["--exclude-newer=2024-06-01", "--exclude-newer-package=other=false"], "1.3.0"),
+    ],
+    ids=["all", "one", "a span", "all but one"],
+)
+def test_a_cool_down_that_was_told_on_the_command_line_stays(update, lock, index, options, expected):
+    page = json.loads(index.answers["/simple/other/"].body)
+    late = [f | {"upload-time": "2025-01-01T00:00:00Z"} if re.search(r"-(1\.3|2)\.0", f["filename"]) else f for f in page["files"]]
+    index.json(*late, project="other")
+    files = lock(PROJECT.format('"tinything", "other"'), options=options)
+    update(files)
+    assert pins(written(update)) == {"tinything": "1.3.0", "other": expected}
+    assert tomllib.loads(written(update))["options"] == tomllib.loads(files["uv.lock"])["options"] != {}

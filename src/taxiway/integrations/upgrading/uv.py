@@ -28,6 +28,7 @@ _FILE = re.compile(re.escape(BASE) + r"(/files/[0-9a-f]{32}/[^\"#\s]+)")
 _PYTHON = re.compile(r"interpreter resolved to Python (\S+), which is incompatible with the project's Python requirement: `([^`]*)`")
 # What of the settings decides over the lock beside the workspace's own tables. The rest, indexes above all, is the machine's.
 _SETTINGS = ("resolution", "prerelease", "fork-strategy", "exclude-newer")
+_COOL_DOWNS = "exclude-newer-package"
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class UvUpgrades:
         with uv_inside(checkout, replace(sources, indexes=tuple(used), links=()), stop, copied=True) as uv:
             inner = uv.checkout / _LOCK
             inner.write_text(with_registries(old.text, lambda address: _address(indexes.get(address), address)), encoding="utf-8")
-            argv = ["lock", "--quiet", "--color", "never", "--no-build", "--python", uv.python, *_options(settings, old.options)]
+            argv = ["lock", "--quiet", "--color", "never", "--no-build", "--python", uv.python, *_options(settings, old)]
             argv += [word for bound in (*allowed, *kept(old.pins, names)) for word in ("--upgrade-package", bound)]
             result = uv.run(*argv, env=env)
             if not result.ok and old.elsewhere:
@@ -109,14 +110,14 @@ def _settings(checkout: Path) -> Mapping[str, Any]:
         raise ProjectError(f"{_OWN} cannot be read: {error}", hint="mend it: `uv lock` says where") from error
 
 
-def _options(settings: Mapping[str, Any], locked: Mapping[str, str]) -> Iterator[str]:
+def _options(settings: Mapping[str, Any], locked: Lock) -> Iterator[str]:
     """What the project says, else what the lock was made with: where the two differ uv begins anew, as if nothing was pinned."""
     for name in _SETTINGS:
-        if isinstance(value := settings.get(name, locked.get(name)), str):
+        if isinstance(value := settings.get(name, locked.options.get(name)), str):
             yield f"--{name}={value}"
-    packages = settings.get("exclude-newer-package", {})
+    packages = settings.get(_COOL_DOWNS, locked.cool_downs)
     for package, moment in packages.items() if isinstance(packages, dict) else ():
-        yield f"--exclude-newer-package={package}={moment}"
+        yield f"--{_COOL_DOWNS}={package}={'false' if moment is False else moment}"
 
 
 def _named(settings: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
