@@ -141,11 +141,65 @@ def test_nothing_but_the_index_is_reached(update, index, tmp_path, source):
     assert (update.checkout / "requirements.txt").read_text() == "other==1.2.0\n"
 
 
-def test_an_index_of_the_project_is_not_asked(update, index):
-    source = f"--index-url {index.root}/evil\nother\n"
+NAMES = {
+    "alone": "--index-url http://index.example/simple\nother\n",
+    "besides": "other\n--extra-index-url=http://someone:hidden@index.example/simple?token=hidden\n",
+    "short": "-i http://index.example/simple\nother\n",
+    "links": "-f http://index.example/simple\nother\n",
+    "on two lines": "other\n--index-url \\\n  http://index.example/simple\n",
+}
+
+
+@pytest.mark.parametrize("text", NAMES.values(), ids=NAMES)
+@pytest.mark.parametrize("included", [False, True])
+def test_an_index_of_the_project_that_is_not_the_machines_is_refused_at_once(update, index, text, included):
+    path = "reqs/base.in" if included else "requirements.in"
+    files = {"requirements.in": "-r reqs/base.in # more\n"} if included else {}
+    line = 1 + text.startswith("other")
+    with pytest.raises(OperatorError, match=rf"^{path}:{line}: the project takes packages from http://\S*index\.example/simple,") as failed:
+        update({**files, path: text, "requirements.txt": "other==1.2.0\n"})
+    assert "hidden" not in str(failed.value)
+    assert index.requests == []
+
+
+@pytest.mark.parametrize("option", ["--index-url", "--extra-index-url"])
+def test_an_index_of_the_project_that_is_the_machines_is_asked(update, index, option):
+    source = f"{option} {index.url}/\nother\n"
     update({"requirements.in": source, "requirements.txt": "other==1.2.0\n"})
     assert pins(update.checkout / "requirements.txt") == ["other==1.3.0"]
-    assert not [p for p in index.paths if "evil" in p]
+    assert (update.checkout / "requirements.in").read_text() == source
+
+
+def test_an_index_beside_pins_that_only_limit_is_not_asked(update, index):
+    files = {"requirements.in": "-c limits.txt\ntinything\n", "limits.txt": "--index-url http://index.example/simple\ntinything<1.3\n"}
+    result = update(files | {"requirements.txt": PIN}, level="major")
+    assert "tinything stays at 1.2.1: 2.0.0 is not allowed here" in result.summary
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("tinything\nother @ git+https://code.example/other.git@main\n", r"requirements\.in:2: other @ git\+https://\S+ comes from git"),
+        ("-e git+ssh://git@code.example/other.git\n", r"requirements\.in:1: .* comes from git"),
+        ("other[x] @ https://someone:hidden@code.example/a.whl?token=hidden\n", r"requirements\.in:1: .* comes from an address"),
+        ("other @ git+http://127.0.0.1:9/other.git ; python_version > '3'\n", r"requirements\.in:1: .* comes from git"),
+        ("-r https://code.example/base.in\n", r"requirements\.in:1: \S+ is a file at an address"),
+    ],
+    ids=["git", "editable", "an address", "with a marker", "a file"],
+)
+def test_what_comes_from_elsewhere_is_refused_with_its_line(update, text, what):
+    with pytest.raises(ProjectError, match=what) as failed:
+        update({"requirements.in": text, "requirements.txt": PINS})
+    assert not re.search("hidden|/upgrade", str(failed.value))
+
+
+def test_what_comes_from_elsewhere_on_other_systems_is_no_matter(update):
+    update({"requirements.in": "tinything\nother @ git+http://127.0.0.1:9/o.git ; python_version < '3'\n", "requirements.txt": PIN})
+    assert pins(update.checkout / "requirements.txt") == ["tinything==1.3.0"]
+
+
+def test_files_that_include_each_other_are_read_once(update):
+    update({"requirements.in": "-r a.inc\nother\n", "a.inc": "-r requirements.in\n", "requirements.txt": "other==1.2.0\n"})
 
 
 @pytest.mark.parametrize(
