@@ -132,7 +132,7 @@ def test_what_the_project_asks_for_stays_in_force_and_is_said(update, lock):
     result = update(lock(PROJECT.format('"tinything<1.3", "other"')), level="major")
     assert pins(written(update)) == {"tinything": "1.2.1", "other": "2.0.0"}
     assert result.summary.startswith("Update 2 dependencies (major), 1 held back\n")
-    assert result.summary.endswith("\n- tinything stays at 1.2.1: 2.0.0 is not allowed here")
+    assert result.summary.endswith("\n- tinything stays at 1.2.1: 2.0.0 is not allowed by tinything<1.3 in pyproject.toml")
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_members_of_a_workspace_are_held_to_what_each_asks_for(update, lock, tmp
     files = lock(PROJECT.format('"tinything"') + '[tool.uv.workspace]\nmembers = ["member"]\n')
     result = update(files | {"member/pyproject.toml": member})
     assert pins(written(update)) == {"tinything": "1.3.0", "other": "1.2.1"}
-    assert "- other stays at 1.2.1: 1.3.0 is not allowed here" in result.summary
+    assert "- other stays at 1.2.1: 1.3.0 is not allowed by other<1.3 in member/pyproject.toml" in result.summary
 
 
 @pytest.mark.parametrize(
@@ -368,7 +368,7 @@ def test_what_is_not_named_stays_whatever_asks_for_more(update, lock, index):
     asks(index, "other", "1.2.1", "tinything")
     result = update(files, only=["other"])
     assert pins(written(update)) == {"other": "1.2.1", "tinything": "1.2.0"}
-    assert "- other stays at 1.2.1: 1.3.0 is not allowed here" in result.summary
+    assert "- other stays at 1.2.1: 1.3.0 is not allowed by something else: the range of a package" in result.summary
 
 
 @pytest.mark.parametrize("where", ["uv.toml", "a variable"])
