@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -111,7 +112,7 @@ def test_what_the_project_asks_for_stays_in_force(update):
     result = update({"requirements.in": "tinything<1.3\nother\n", "requirements.txt": PINS}, level="major")
     assert pins(update.checkout / "requirements.txt") == ["other==2.0.0", "tinything==1.2.1"]
     assert result.summary.startswith("Update 2 dependencies (major), 1 held back\n")
-    assert result.summary.endswith("\n- tinything stays at 1.2.1: 2.0.0 is not allowed here")
+    assert result.summary.endswith("\n- tinything stays at 1.2.1: 2.0.0 is not allowed by tinything<1.3 in requirements.in")
     assert result.metrics["dependencies.held"] == 1
 
 
@@ -141,11 +142,109 @@ def test_nothing_but_the_index_is_reached(update, index, tmp_path, source):
     assert (update.checkout / "requirements.txt").read_text() == "other==1.2.0\n"
 
 
-def test_an_index_of_the_project_is_not_asked(update, index):
-    source = f"--index-url {index.root}/evil\nother\n"
+NAMES = {
+    "alone": "--index-url http://index.example/simple\nother\n",
+    "besides": "other\n--extra-index-url=http://someone:hidden@index.example/simple?token=hidden\n",
+    "short": "-i http://index.example/simple\nother\n",
+    "links": "-f http://index.example/simple\nother\n",
+    "on two lines": "other\n--index-url \\\n  http://index.example/simple\n",
+}
+
+
+@pytest.mark.parametrize("text", NAMES.values(), ids=NAMES)
+@pytest.mark.parametrize("included", [False, True])
+def test_an_index_of_the_project_that_is_not_the_machines_is_refused_at_once(update, index, text, included):
+    path = "reqs/base.in" if included else "requirements.in"
+    files = {"requirements.in": "-r reqs/base.in # more\n"} if included else {}
+    line = 1 + text.startswith("other")
+    with pytest.raises(OperatorError, match=rf"^{path}:{line}: the project takes packages from http://\S*index\.example/simple,") as failed:
+        update({**files, path: text, "requirements.txt": "other==1.2.0\n"})
+    assert "hidden" not in str(failed.value)
+    assert index.requests == []
+
+
+@pytest.mark.parametrize("option", ["--index-url", "--extra-index-url"])
+def test_an_index_of_the_project_that_is_the_machines_is_asked(update, index, option):
+    source = f"{option} {index.url}/\nother\n"
     update({"requirements.in": source, "requirements.txt": "other==1.2.0\n"})
     assert pins(update.checkout / "requirements.txt") == ["other==1.3.0"]
-    assert not [p for p in index.paths if "evil" in p]
+    assert (update.checkout / "requirements.in").read_text() == source
+
+
+def test_an_index_beside_pins_that_only_limit_is_not_asked(update, index):
+    files = {"requirements.in": "-c limits.txt\ntinything\n", "limits.txt": "--index-url http://index.example/simple\ntinything<1.3\n"}
+    result = update(files | {"requirements.txt": PIN}, level="major")
+    assert "tinything stays at 1.2.1: 2.0.0 is not allowed by tinything<1.3 in limits.txt" in result.summary
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("tinything\nother @ git+https://code.example/other.git@main\n", r"requirements\.in:2: other @ git\+https://\S+ comes from git"),
+        ("-e git+ssh://git@code.example/other.git\n", r"requirements\.in:1: .* comes from git"),
+        ("other[x] @ https://someone:hidden@code.example/a.whl?token=hidden\n", r"requirements\.in:1: .* comes from an address"),
+        ("other @ git+http://127.0.0.1:9/other.git ; python_version > '3'\n", r"requirements\.in:1: .* comes from git"),
+        ("-r https://code.example/base.in\n", r"requirements\.in:1: \S+ is a file at an address"),
+    ],
+    ids=["git", "editable", "an address", "with a marker", "a file"],
+)
+def test_what_comes_from_elsewhere_is_refused_with_its_line(update, text, what):
+    with pytest.raises(ProjectError, match=what) as failed:
+        update({"requirements.in": text, "requirements.txt": PINS})
+    assert not re.search("hidden|/upgrade", str(failed.value))
+
+
+def test_what_comes_from_elsewhere_on_other_systems_is_no_matter(update):
+    update({"requirements.in": "tinything\nother @ git+http://127.0.0.1:9/o.git ; python_version < '3'\n", "requirements.txt": PIN})
+    assert pins(update.checkout / "requirements.txt") == ["tinything==1.3.0"]
+
+
+def test_files_that_include_each_other_are_read_once(update):
+    update({"requirements.in": "-r a.inc\nother\n", "a.inc": "-r requirements.in\n", "requirements.txt": "other==1.2.0\n"})
+
+
+# --- what is said -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("other==2.0.0\n", "patch", "Add 1 missing pin", ["- tinything 2.0.0 (new)"]),
+        (
+            "other==1.2.0\n",
+            "patch",
+            "Update 1 dependency (patch) and add 1 pin",
+            ["- other 1.2.0 -> 1.2.1 (patch)", "- tinything 2.0.0 (new)"],
+        ),
+        (f"{PINS}gone==1.0\n", "patch", "Update 2 dependencies (patch) and remove 1 pin", ["- gone 1.0 (no longer needed)"]),
+        (
+            "other==1.2.0\ngone==1.0\n",
+            "minor",
+            "Update 1 dependency (minor), add 1 pin and remove 1 pin",
+            ["- gone 1.0 (no longer needed)"],
+        ),
+    ],
+    ids=["added", "moved and added", "moved and removed", "all three"],
+)
+def test_the_title_says_what_was_done(update, caplog, case):
+    before, level, title, lines = case
+    caplog.set_level(logging.INFO)
+    result = update({"requirements.in": "tinything\nother\n", "requirements.txt": before}, level=level)
+    assert result.summary.split("\n")[0] == title
+    assert title in caplog.messages
+    assert set(lines) <= set(result.summary.split("\n"))
+    assert result.metrics["dependencies.updated"] == result.outputs["updated"] == result.summary.count(" -> ")
+
+
+def test_changes_of_several_files_are_told_by_file(update):
+    files = {"requirements.in": "tinything<1.3\n", "requirements.txt": PIN}
+    result = update(files | {"a\nTaxiway-Run.in": "other\n", "a\nTaxiway-Run.txt": "other==1.2.0\n"})
+    told = "Update 2 dependencies (minor), 1 held back\n\nIn requirements.txt:\n\n- tinything 1.2.0 -> 1.2.1 (patch)\n\n"
+    told += "In a?Taxiway-Run.txt:\n\n- other 1.2.0 -> 1.3.0 (minor)\n\n"
+    told += "Held back by what the project or a package asks for:\n\n"
+    assert result.summary == told + (
+        "- tinything stays at 1.2.1: 1.3.0 is not allowed by tinything<1.3 in requirements.in (requirements.txt)"
+    )
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -110,7 +111,7 @@ def test_goes_as_far_as_the_level_allows(update, lock, level, tiny, other):
     assert result.outputs == {"updated": 2, "files": 1, "held": int(level == "major")}
     lines = [f"- other 1.2.0 -> {other} ({level})", f"- tiny 1.2.0 -> {tiny} ({'minor' if level == 'major' else level})"]
     assert result.summary.split("\n")[2:4] == lines
-    assert ("- tiny stays at 1.3.0: 2.0.0 is not allowed here" in result.summary) == (level == "major")
+    assert ("- tiny stays at 1.3.0: 2.0.0 is not allowed by ^1.2.0 in package.json" in result.summary) == (level == "major")
 
 
 def test_the_lock_is_what_npm_would_have_written_there(update, lock, npm, tmp_path, registry):
@@ -146,7 +147,7 @@ def test_what_asks_for_more_than_the_level_stays_back(update, lock, registry):
     publish(registry, "tiny", "1.2.0", "1.2.1", {"version": "1.3.0", "dependencies": {"other": "^2.0.0"}})
     result = update(files)
     assert pins(written(update)) == {"tiny": "1.2.1", "other": "1.3.0"}
-    assert "- tiny stays at 1.2.1: 1.3.0 is not allowed here" in result.summary
+    assert "- tiny stays at 1.2.1: 1.3.0 is not allowed by something else: the range of a package" in result.summary
 
 
 def test_what_packages_need_besides_moves_within_the_level_too(update, lock, registry):
@@ -226,7 +227,7 @@ def test_workspaces_share_their_roots_lock(update, lock, tmp_path):
     found = json.loads(written(update))["packages"]
     assert (found["node_modules/tiny"]["version"], found["node_modules/other"]["version"]) == ("1.3.0", "1.2.1")
     assert found["node_modules/member"] == {"resolved": "packages/member", "link": True}
-    assert "- other stays at 1.2.1: 1.3.0 is not allowed here" in result.summary
+    assert "- other stays at 1.2.1: 1.3.0 is not allowed by ~1.2.0 in packages/member/package.json" in result.summary
 
 
 def test_lock_files_of_npm_7_keep_their_second_form(update, lock, npm, tmp_path):
@@ -315,10 +316,13 @@ def test_a_registry_that_is_down_is_tried_again_later(update, lock, environ):
 # --- the project's own tests --------------------------------------------------------------------
 
 
-def test_the_projects_tests_run_with_the_new_versions(update, lock):
+def test_the_projects_tests_run_with_the_new_versions(update, lock, caplog):
+    caplog.set_level(logging.INFO)
     result = update(lock(TESTED, **{"test.js": TEST + "require('fs').writeFileSync('left-behind', '')\n"}))
     assert result.metrics["dependencies.tested"] == 1
     assert result.unmeasured == {}
+    assert result.summary.endswith("(minor)\n\n`npm test` passed with the new versions of package-lock.json")
+    assert "package-lock.json: `npm test` passed" in caplog.messages
     assert sorted(p.name for p in update.checkout.iterdir()) == ["package-lock.json", "package.json", "test.js"]
 
 
@@ -338,7 +342,7 @@ def test_without_tests_nothing_is_measured(update, lock, script):
     assert pins(written(update))["tiny"] == "1.3.0"
     assert "dependencies.tested" not in result.metrics
     assert result.unmeasured == {"dependencies.tested": "package-lock.json: package.json has no test script"}
-    assert result.summary.endswith("\nnot measured: package-lock.json: package.json has no test script")
+    assert result.summary.endswith("\n\nno tests ran: package-lock.json: package.json has no test script")
 
 
 # --- hostile ------------------------------------------------------------------------------------

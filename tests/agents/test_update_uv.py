@@ -68,13 +68,13 @@ def update(tmp_path, index):
 def lock(tmp_path, index):
     """A lock as uv writes it on the author's machine, with both packages at 1.2.0; the index asks for a login afterwards."""
 
-    def made(project, *, url=index.url, held=("tinything==1.2.0", "other==1.2.0"), **environ):
+    def made(project, *, url=index.url, held=("tinything==1.2.0", "other==1.2.0"), options=(), **environ):
         folder = tmp_path / "author"
         folder.mkdir(exist_ok=True)
         (folder / "pyproject.toml").write_text(project)
         environ = CLEAN | {"UV_DEFAULT_INDEX": url, "UV_CACHE_DIR": str(tmp_path / "author-cache")} | environ
         words = [word for bound in held for word in ("--upgrade-package", bound)]
-        command = [uv.find_uv_bin(), "lock", "--quiet", "--python", sys.executable, *words]
+        command = [uv.find_uv_bin(), "lock", "--quiet", "--python", sys.executable, *options, *words]
         subprocess.run(command, cwd=folder, env=environ, check=True)
         index.requests.clear()
         index.login = f"someone:{SECRET}"
@@ -132,7 +132,7 @@ def test_what_the_project_asks_for_stays_in_force_and_is_said(update, lock):
     result = update(lock(PROJECT.format('"tinything<1.3", "other"')), level="major")
     assert pins(written(update)) == {"tinything": "1.2.1", "other": "2.0.0"}
     assert result.summary.startswith("Update 2 dependencies (major), 1 held back\n")
-    assert result.summary.endswith("\n- tinything stays at 1.2.1: 2.0.0 is not allowed here")
+    assert result.summary.endswith("\n- tinything stays at 1.2.1: 2.0.0 is not allowed by tinything<1.3 in pyproject.toml")
 
 
 @pytest.mark.parametrize(
@@ -141,8 +141,9 @@ def test_what_the_project_asks_for_stays_in_force_and_is_said(update, lock):
         'constraint-dependencies = ["other<1.3"]',
         'override-dependencies = ["other<1.3"]',
         'exclude-newer-package = {{ other = "{before}" }}',
+        'exclude-newer = "{before}"\nexclude-newer-package = {{ tinything = false }}',
     ],
-    ids=["constraints", "overrides", "a cool-down"],
+    ids=["constraints", "overrides", "a cool-down", "a cool-down for all but one"],
 )
 def test_settings_of_the_project_that_decide_stay_in_force(update, lock, index, table):
     if "before" in table:
@@ -291,7 +292,7 @@ def test_members_of_a_workspace_are_held_to_what_each_asks_for(update, lock, tmp
     files = lock(PROJECT.format('"tinything"') + '[tool.uv.workspace]\nmembers = ["member"]\n')
     result = update(files | {"member/pyproject.toml": member})
     assert pins(written(update)) == {"tinything": "1.3.0", "other": "1.2.1"}
-    assert "- other stays at 1.2.1: 1.3.0 is not allowed here" in result.summary
+    assert "- other stays at 1.2.1: 1.3.0 is not allowed by other<1.3 in member/pyproject.toml" in result.summary
 
 
 @pytest.mark.parametrize(
@@ -367,7 +368,7 @@ def test_what_is_not_named_stays_whatever_asks_for_more(update, lock, index):
     asks(index, "other", "1.2.1", "tinything")
     result = update(files, only=["other"])
     assert pins(written(update)) == {"other": "1.2.1", "tinything": "1.2.0"}
-    assert "- other stays at 1.2.1: 1.3.0 is not allowed here" in result.summary
+    assert "- other stays at 1.2.1: 1.3.0 is not allowed by something else: the range of a package" in result.summary
 
 
 @pytest.mark.parametrize("where", ["uv.toml", "a variable"])
@@ -383,3 +384,23 @@ def test_a_lock_made_with_settings_from_elsewhere_is_not_made_anew(update, lock,
     assert pins(written(update))["tinything"] == "1.2.0"
     assert 'resolution-mode = "lowest-direct"' in written(update)
     assert result.outputs["updated"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--exclude-newer=2024-06-01"], "1.2.1"),
+        (["--exclude-newer-package=other=2024-06-01"], "1.2.1"),
+        (["--exclude-newer-package=other=2 weeks"], "1.3.0"),
+        (["--exclude-newer=2024-06-01", "--exclude-newer-package=other=false"], "1.3.0"),
+    ],
+    ids=["all", "one", "a span", "all but one"],
+)
+def test_a_cool_down_that_was_told_on_the_command_line_stays(update, lock, index, options, expected):
+    page = json.loads(index.answers["/simple/other/"].body)
+    late = [f | {"upload-time": "2025-01-01T00:00:00Z"} if re.search(r"-(1\.3|2)\.0", f["filename"]) else f for f in page["files"]]
+    index.json(*late, project="other")
+    files = lock(PROJECT.format('"tinything", "other"'), options=options)
+    update(files)
+    assert pins(written(update)) == {"tinything": "1.3.0", "other": expected}
+    assert tomllib.loads(written(update))["options"] == tomllib.loads(files["uv.lock"])["options"] != {}

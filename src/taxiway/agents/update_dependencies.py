@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -56,13 +57,33 @@ class _Change:
 
 @dataclass
 class _Work:
-    """What came of the files so far."""
+    """What came of the files so far: changes by file, and in which files something is held back."""
 
-    changes: dict[_Change, None] = field(default_factory=dict)
-    held: dict[str, None] = field(default_factory=dict)
-    tested: int = 0
+    changes: dict[str, list[_Change]] = field(default_factory=dict)
+    held: dict[str, list[str]] = field(default_factory=dict)
+    tested: list[str] = field(default_factory=list)
     untested: list[str] = field(default_factory=list)
     files: int = 0
+
+    @property
+    def updated(self) -> int:
+        """How many packages have another version now."""
+        return len({c.name for c in self._all if c.old and c.new})
+
+    def title(self, level: Level) -> str:
+        """What was done, in one line."""
+        added, gone = ({c.name for c in self._all if not getattr(c, side)} for side in ("old", "new"))
+        done = [f"update {_many(self.updated, 'dependency', 'dependencies')} ({level})"] if self.updated else []
+        # Where nothing moved, nothing else can have asked for them.
+        done += [f"add {_many(len(added), 'pin' if self.updated else 'missing pin')}"] if added else []
+        done += [f"remove {_many(len(gone), 'pin')}"] if gone else []
+        words = " and ".join([", ".join(done[:-1]), done[-1]] if done[1:] else done)
+        first = words[:1].upper() + words[1:] if words else f"nothing to update within level {level}"
+        return first + (f", {len(self.held)} held back" if self.held else "")
+
+    @property
+    def _all(self) -> Iterator[_Change]:
+        return itertools.chain.from_iterable(self.changes.values())
 
 
 def run(inputs: UpdateInput, ports: Ports, stage: StageAttempt) -> Result:
@@ -81,6 +102,7 @@ def run(inputs: UpdateInput, ports: Ports, stage: StageAttempt) -> Result:
     work = _Work()
     for manager, pinned in found:
         _take(manager, pinned, inputs, stage, work)
+    stage.log.info("%s", work.title(inputs.level))
     return _result(work, inputs.level)
 
 
@@ -92,40 +114,69 @@ def _take(manager: PackageManager, pinned: Pinned, inputs: UpdateInput, stage: S
     done = manager.upgrade(stage.checkout, pinned, names=names, level=inputs.level, stop=stage.stop)
     for path, text in done.files.items():
         _put(stage.checkout, path, text)
-    held = [f"{name} stays at {', '.join(done.pins.get(name, ()))}: {newest} is not allowed here" for name, newest in done.held.items()]
-    work.held.update(dict.fromkeys(held))
+    path = _plain(pinned.path)
+    held = [_held(name, newest, done) for name, newest in done.held.items()]
+    for line in held:
+        work.held.setdefault(line, []).append(path)
     if held:
-        stage.log.info("%s: %s", pinned.path, "; ".join(held))
+        stage.log.info("%s: %s", path, "; ".join(held))
     if not done.files:
         return
     changes = list(_changes(pinned.pins, done))
-    work.changes.update(dict.fromkeys(changes))
+    work.changes[path] = changes
     work.files += len(done.files)
-    work.tested += bool(done.tested)
-    work.untested += [f"{pinned.path}: {done.untested}"] if done.untested else []
-    stage.log.info("%s: %s", pinned.path, "; ".join(map(str, changes)))
+    work.tested += [f"{done.tested} passed with the new versions of {path}"] if done.tested else []
+    work.untested += [f"{path}: {done.untested}"] if done.untested else []
+    stage.log.info("%s: %s", path, "; ".join(map(str, changes)))
+    if done.tested or done.untested:
+        stage.log.info("%s: %s", path, f"{done.tested} passed" if done.tested else f"no tests ran: {done.untested}")
 
 
 def _result(work: _Work, level: Level) -> Result:
-    updated = len({c.name for c in work.changes if c.old and c.new})
-    numbers: dict[str, Output] = {"updated": updated, "files": work.files, "held": len(work.held)}
-    metrics = {"dependencies.updated": float(updated), "dependencies.held": float(len(work.held))}
-    metrics |= {_TESTED: float(work.tested)} if work.tested and not work.untested else {}
+    numbers: dict[str, Output] = {"updated": work.updated, "files": work.files, "held": len(work.held)}
+    metrics = {"dependencies.updated": float(work.updated), "dependencies.held": float(len(work.held))}
+    metrics |= {_TESTED: float(len(work.tested))} if work.tested and not work.untested else {}
     why = "; ".join(work.untested) or "the tests are for a stage of their own: validate"
     unmeasured = {} if _TESTED in metrics else {_TESTED: why}
-    lines = [*_listed(list(map(str, work.changes))), *(f"not measured: {why}" for why in work.untested)]
+    lines = list(_grouped(work.changes))
+    if said := [*work.tested, *(f"no tests ran: {why}" for why in work.untested)]:
+        lines += ["", *said]
     if work.held:
-        lines += ["", "Held back by what the project or a package asks for:", "", *_listed(list(work.held))]
-    first = f"nothing to update within level {level}"
-    if work.changes:
-        first = f"Update {updated} {'dependency' if updated == 1 else 'dependencies'} ({level})"
-    first += f", {len(work.held)} held back" if work.held else ""
-    summary = "\n".join([first, "", *lines]).strip()
-    return Result(metrics=metrics, unmeasured=unmeasured, outputs=numbers, summary=summary)
+        several = len(work.changes.keys() | set(itertools.chain.from_iterable(work.held.values()))) > 1
+        held = [f"{line} ({', '.join(paths)})" if several else line for line, paths in work.held.items()]
+        lines += ["", "Held back by what the project or a package asks for:", "", *_listed(held)]
+    summary = "\n".join([work.title(level), "", *lines]).strip()
+    return Result(metrics=metrics, unmeasured=unmeasured, outputs=numbers, summary=re.sub(r"\n{3,}", "\n\n", summary))
+
+
+def _grouped(changes: Mapping[str, Sequence[_Change]]) -> Iterator[str]:
+    """By file, where there is more than one."""
+    if len(changes) == 1:
+        yield from _listed([str(c) for found in changes.values() for c in found])
+        return
+    pairs = [(path, change) for path, found in changes.items() for change in found]
+    for path, found in itertools.groupby(pairs[:_LISTED], key=lambda pair: pair[0]):
+        yield from ("", f"In {path}:", "", *(f"- {change}" for _, change in found))
+    if len(pairs) > _LISTED:
+        yield f"- and {len(pairs) - _LISTED} more"
+
+
+def _held(name: str, newest: str, done: Upgraded) -> str:
+    why = done.reasons.get(name, "something else: the range of a package, the level, a cool-down, its Python")
+    return _plain(f"{name} stays at {', '.join(done.pins.get(name, ()))}: {newest} is not allowed by {why}")
 
 
 def _listed(lines: Sequence[str]) -> list[str]:
     return [f"- {line}" for line in lines[:_LISTED]] + ([f"- and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else [])
+
+
+def _many(count: int, one: str, more: str = "") -> str:
+    return f"{count} {one if count == 1 else more or one + 's'}"
+
+
+def _plain(text: str) -> str:
+    """For one line: the project chooses how its files are called."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _changes(before: Pins, done: Upgraded) -> Iterator[_Change]:

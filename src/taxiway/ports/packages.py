@@ -33,15 +33,17 @@ class Upgraded:
     """Pins made anew. `files` are the checkout's files (path -> text) that differ now, `pins` is what the pinning one pins now.
 
     By name of a package: `links` are addresses of changelogs that changed packages name themselves, `held` newer versions within the level
-    that something (a range of the project, another package) forbids. `tested` says that the project's own tests passed with
-    the new pins, None that they were not run, and then `untested` says why, "" where a stage of its own does that.
+    that something (a range of the project, another package) forbids, `reasons` what that is, where the project itself says it. `tested` is
+    the command that ran the project's own tests, which passed with the new pins, "" where they were not run, and then `untested` says why,
+    "" where a stage of its own does that.
     """
 
     files: Mapping[str, str]
     pins: Pins
     links: Mapping[str, str] = field(default_factory=dict)
     held: Mapping[str, str] = field(default_factory=dict)
-    tested: Literal[True] | None = None
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    tested: str = ""
     untested: str = ""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
@@ -14,7 +15,7 @@ from taxiway.ports import Level, Pins
 if TYPE_CHECKING:
     from taxiway.integrations.egress.pages import Link  # half a second to import, and most stages upgrade nothing
 
-__all__ = ["bounds", "canonical", "held", "kept", "wheel_of"]
+__all__ = ["bounds", "canonical", "forbidding", "held", "kept", "wheel_of"]
 
 
 def bounds(pins: Pins, names: Iterable[str], level: Level) -> Iterator[str]:
@@ -43,6 +44,21 @@ def held(pins: Pins, names: Iterable[str], level: Level, pages: Mapping[str, Seq
         newer = [v for v in _offered(pages.get(name, ())) if v > version and not v.is_prerelease and v in within]
         if newer:
             found[name] = str(max(newer))
+    return found
+
+
+def forbidding(held: Mapping[str, str], asked: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Of the requirements `asked`, each with its file, those that do not allow these versions, by name. What a marker limits is left out:
+    it may not hold here."""
+    found: dict[str, str] = {}
+    for text, path in asked:
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement:
+            continue
+        name = canonical(requirement.name)
+        if name in held and requirement.marker is None and Version(held[name]) not in requirement.specifier:
+            found.setdefault(name, f"{name}{requirement.specifier} in {path}")
     return found
 
 

@@ -77,6 +77,7 @@ class NpmUpgrades:
         old = read_lock(text_of(checkout, pinned.path), pinned.path)
         for place in old.members:
             _check_member(checkout, place, old.path)
+        project = read_json(text_of(checkout, _PROJECT), _PROJECT)
         program = find_npm(self.environ)
         allowed = _Allowed(old, frozenset(names), level)
         with npm_inside(checkout, read_registries(program, self.environ), program, stop) as npm:
@@ -86,15 +87,16 @@ class NpmUpgrades:
             new = read_lock(text, pinned.path)
             held = _held(npm, new, allowed)
             if new.pins == old.pins:
-                return Upgraded({}, old.pins, held=held)
+                return Upgraded({}, old.pins, held=held, reasons=_reasons(held, new, project))
             (npm.project / pinned.path).write_text(without_resolved(new, text), encoding="utf-8")
-            untested = _test(npm, new, read_json(text_of(checkout, _PROJECT), _PROJECT))
+            untested = _test(npm, new, project)
             return Upgraded(
                 files={pinned.path: text},
                 pins=new.pins,
                 links=links,
                 held=held,
-                tested=None if untested else True,
+                reasons=_reasons(held, new, project),
+                tested="" if untested else "`npm test`",
                 untested=untested,
             )
 
@@ -180,6 +182,16 @@ def _held(npm: NpmInside, new: Lock, allowed: _Allowed) -> dict[str, str]:
         if newer:
             found[name] = max(newer, key=lambda v: precedence(v) or now)  # type: ignore[arg-type, return-value] # all are versions
     return found
+
+
+def _reasons(held: Mapping[str, str], new: Lock, project: Mapping[str, object]) -> dict[str, str]:
+    """Which ranges of the project do not accept these versions, and where they stand. `overrides` may stand instead of any."""
+    return {
+        name: f"{wanted} in {PurePosixPath(place, _PROJECT)}"
+        for name, version in held.items()
+        for place, wanted in new.direct.get(name, ())
+        if not project.get("overrides") and accepts(wanted, version) is False
+    }
 
 
 def _test(npm: NpmInside, new: Lock, project: Mapping[str, object]) -> str:

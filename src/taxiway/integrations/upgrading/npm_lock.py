@@ -25,7 +25,8 @@ class Lock:
     """`pins` are the packages that come from a registry, `integrities` those of their versions, by name; `bases` the addresses that these
     registries have in the lock, by scope ("" for all names), commonest first, none where it has none. `elsewhere` are packages from git
     or an address; `scripted` says that some package runs a script when it is installed, `direct` whom the project asks for by
-    name, with the range; `members` are the folders of its own packages, `aliases` the other names that packages are installed under."""
+    name, each with the folders of its packages that ask, and their ranges; `members` are the folders of its own packages, `aliases` the
+    other names that packages are installed under."""
 
     path: str
     text: str
@@ -35,7 +36,7 @@ class Lock:
     bases: Mapping[str, str]
     elsewhere: tuple[str, ...]
     scripted: bool
-    direct: Mapping[str, str]
+    direct: Mapping[str, tuple[tuple[str, str], ...]]
     members: tuple[str, ...]
     aliases: Mapping[str, frozenset[str]]
 
@@ -61,7 +62,7 @@ def read_lock(text: str, path: str) -> Lock:
     integrities: dict[str, dict[str, str]] = {}
     bases: Counter[tuple[str, str]] = Counter()
     elsewhere: list[str] = []
-    direct: dict[str, str] = {}
+    direct: dict[str, tuple[tuple[str, str], ...]] = {}
     aliases: dict[str, frozenset[str]] = {}
     scripted = False
     for place, package in packages.items():
@@ -69,7 +70,8 @@ def read_lock(text: str, path: str) -> Lock:
             raise ProjectError(f"{path} has no package at {place[:80]!r}", hint=_HINT)
         _, inside, name = place.rpartition("node_modules/")
         if not inside:
-            direct |= dict(_asked(package))
+            for asked, wanted in dict(_asked(package)).items():
+                direct[asked] = (*direct.get(asked, ()), (place, wanted))
             continue
         if package.get("link"):
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from taxiway.errors import OperatorError, ProjectError
 from taxiway.integrations.installing import BASE, check_uv
 from taxiway.integrations.upgrading.files import is_plain, text_of
-from taxiway.integrations.upgrading.levels import bounds, canonical, held, kept
+from taxiway.integrations.upgrading.levels import bounds, canonical, forbidding, held, kept
 from taxiway.integrations.upgrading.uv_lock import Lock, read_lock, with_old_files, with_registries
 from taxiway.ports import Cancellation, Level, Pinned, Upgraded
 
@@ -28,6 +29,8 @@ _FILE = re.compile(re.escape(BASE) + r"(/files/[0-9a-f]{32}/[^\"#\s]+)")
 _PYTHON = re.compile(r"interpreter resolved to Python (\S+), which is incompatible with the project's Python requirement: `([^`]*)`")
 # What of the settings decides over the lock beside the workspace's own tables. The rest, indexes above all, is the machine's.
 _SETTINGS = ("resolution", "prerelease", "fork-strategy", "exclude-newer")
+_A_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", re.ASCII)
+_COOL_DOWNS = "exclude-newer-package"
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class UvUpgrades:
         with uv_inside(checkout, replace(sources, indexes=tuple(used), links=()), stop, copied=True) as uv:
             inner = uv.checkout / _LOCK
             inner.write_text(with_registries(old.text, lambda address: _address(indexes.get(address), address)), encoding="utf-8")
-            argv = ["lock", "--quiet", "--color", "never", "--no-build", "--python", uv.python, *_options(settings, old.options)]
+            argv = ["lock", "--quiet", "--color", "never", "--no-build", "--python", uv.python, *_options(settings, old)]
             argv += [word for bound in (*allowed, *kept(old.pins, names)) for word in ("--upgrade-package", bound)]
             result = uv.run(*argv, env=env)
             if not result.ok and old.elsewhere:
@@ -85,12 +88,48 @@ class UvUpgrades:
             check_uv(result)
             text = _homely(text_of(uv.checkout, _LOCK), old, indexes, uv)
             new = read_lock(text)
+            stopped = held(new.pins, sorted(new.direct & set(names)), level, uv.pages())
             return Upgraded(
                 files={_LOCK: text} if new.pins != old.pins else {},
                 pins=new.pins,
                 links=uv.changelogs(old.pins, new.pins),
-                held=held(new.pins, sorted(new.direct & set(names)), level, uv.pages()),
+                held=stopped,
+                reasons=forbidding(stopped, _asked(checkout, new.members)),
             )
+
+
+def _asked(checkout: Path, members: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """What the project's own packages ask for, with the files that say it; overrides stand instead of what they override."""
+    overridden: set[str] = set()
+    for path in dict.fromkeys((_PROJECT, *(posixpath.normpath(f"{place}/{_PROJECT}") for place in members))):
+        if path.startswith("../") or not is_plain(checkout, path):
+            continue
+        try:
+            data = tomllib.loads(text_of(checkout, path))
+        except (ValueError, RecursionError):
+            continue
+        own = _table(_table(data, "tool"), "uv")
+        overrides = list(_texts(own.get("override-dependencies")))
+        overridden |= {canonical(name[0]) for text in overrides if (name := _A_NAME.match(text))}
+        project = _table(data, "project")
+        groups = [
+            project.get("dependencies"),
+            *_table(project, "optional-dependencies").values(),
+            *_table(data, "dependency-groups").values(),
+        ]
+        asked = [text for group in (*groups, own.get("dev-dependencies")) for text in _texts(group)]
+        limits = [*overrides, *_texts(own.get("constraint-dependencies"))]
+        yield from ((text, path) for text in limits)
+        yield from ((t, path) for t in asked if (name := _A_NAME.match(t)) and canonical(name[0]) not in overridden)
+
+
+def _table(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = data.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _texts(group: Any) -> Iterator[str]:
+    yield from (text for text in (group if isinstance(group, list) else ()) if isinstance(text, str))
 
 
 def _settings(checkout: Path) -> Mapping[str, Any]:
@@ -109,14 +148,14 @@ def _settings(checkout: Path) -> Mapping[str, Any]:
         raise ProjectError(f"{_OWN} cannot be read: {error}", hint="mend it: `uv lock` says where") from error
 
 
-def _options(settings: Mapping[str, Any], locked: Mapping[str, str]) -> Iterator[str]:
+def _options(settings: Mapping[str, Any], locked: Lock) -> Iterator[str]:
     """What the project says, else what the lock was made with: where the two differ uv begins anew, as if nothing was pinned."""
     for name in _SETTINGS:
-        if isinstance(value := settings.get(name, locked.get(name)), str):
+        if isinstance(value := settings.get(name, locked.options.get(name)), str):
             yield f"--{name}={value}"
-    packages = settings.get("exclude-newer-package", {})
+    packages = settings.get(_COOL_DOWNS, locked.cool_downs)
     for package, moment in packages.items() if isinstance(packages, dict) else ():
-        yield f"--exclude-newer-package={package}={moment}"
+        yield f"--{_COOL_DOWNS}={package}={'false' if moment is False else moment}"
 
 
 def _named(settings: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:

@@ -6,7 +6,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from taxiway.errors import ProjectError
 from taxiway.integrations.upgrading.levels import canonical
@@ -27,15 +27,19 @@ _HINT = "write it anew with `uv lock`"
 class Lock:
     """`pins` are the packages that an index serves; `files` their files, by package and then by name: hash and address.
     `registries` are the indexes' addresses as the lock has them, `elsewhere` says which packages come from git or an address;
-    `direct` are the packages that the project's own packages ask for by name, `options` what it was made with, as uv's options."""
+    `members` are the folders of the project's own packages, `direct` the packages that these ask for by name, `options` what it was made
+    with, as uv's options, and `cool_downs` since when which package is left out, or for how long, False for one that is not held to
+    that of all."""
 
     text: str
     pins: Pins
     registries: frozenset[str]
     files: Mapping[str, Mapping[str, tuple[str, str]]]
     elsewhere: tuple[str, ...]
+    members: tuple[str, ...]
     direct: frozenset[str]
     options: Mapping[str, str]
+    cool_downs: Mapping[str, str | Literal[False]]
 
 
 def read_lock(text: str) -> Lock:
@@ -49,7 +53,7 @@ def read_lock(text: str) -> Lock:
         raise ProjectError("uv.lock has no packages as uv writes them", hint=_HINT)
     pins: dict[str, list[str]] = {}
     files: dict[str, dict[str, tuple[str, str]]] = {}
-    registries, elsewhere, direct = set(), [], set()
+    registries, elsewhere, members, direct = set(), [], [], set()
     for package in packages:
         name, source = _checked(package.get("name"), _NAME, "name"), package.get("source", {})
         if "registry" in source:
@@ -62,8 +66,20 @@ def read_lock(text: str) -> Lock:
             elsewhere.append(f"{name} from {'git' if 'git' in source else 'an address'}")
         else:
             direct |= set(_asked(package))
+            members += [str(source[kind]) for kind in ("virtual", "editable", "directory") if kind in source]
     pinned = {name: tuple(versions) for name, versions in pins.items()}
-    return Lock(text, pinned, frozenset(registries), files, tuple(elsewhere), frozenset(direct), dict(_options(data.get("options"))))
+    options = data.get("options")
+    return Lock(
+        text=text,
+        pins=pinned,
+        registries=frozenset(registries),
+        files=files,
+        elsewhere=tuple(elsewhere),
+        members=tuple(members),
+        direct=frozenset(direct),
+        options=dict(_options(options)),
+        cool_downs=dict(_cool_downs(options)),
+    )
 
 
 def with_registries(text: str, exchanged: Callable[[str], str]) -> str:
@@ -112,6 +128,15 @@ def _options(table: Any) -> Iterator[tuple[str, str]]:
         name = _OPTIONS.get(str(key), str(key))
         if isinstance(value, str) and not (key == "exclude-newer" and "exclude-newer-span" in table):
             yield name, value
+
+
+def _cool_downs(options: Any) -> Iterator[tuple[str, str | Literal[False]]]:
+    table = options.get("exclude-newer-package") if isinstance(options, dict) else None
+    for package, moment in table.items() if isinstance(table, dict) else ():
+        # Of a span the moment means nothing.
+        value = moment.get("span") if isinstance(moment, dict) else moment
+        if isinstance(value, str) or value is False:
+            yield package, value
 
 
 def _asked(package: Mapping[str, Any]) -> Iterator[str]:
