@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from taxiway.errors import ModelInvalid, OperatorError
+from taxiway.errors import OperatorError
 from taxiway.integrations.steady import steady
 from taxiway.ports import Model, Reply, Usage
 
@@ -65,13 +65,14 @@ class ReplayedModel:
         return self._name
 
     def create(self, request: Mapping[str, Any], *, timeout_s: float) -> Reply:  # noqa: ARG002 - as in the port
-        """The recorded answer to this very request; raise ModelInvalid where there is none."""
+        """The recorded answer to this very request; raise OperatorError where there is none: no other try and no repair finds one."""
         path = self._folder / f"{_key(self.name, request)}.json"
         if path.is_file():
             reply = _read(path)["reply"]
             return Reply(tuple(reply["content"]), reply["stop_reason"], reply["model"], Usage(**reply["usage"]), replayed=True)
-        raise ModelInvalid(
-            f"no recorded answer in {self._folder}: {self._difference(request)}", hint="the conversation changed: record it again"
+        raise OperatorError(
+            f"the replay has no recorded answer in {self._folder}: {self._difference(request)}",
+            hint="the conversation changed: record it again, with `taxiway run PIPELINE --record DIR`, or take back what changed it",
         )
 
     def _difference(self, request: Mapping[str, Any]) -> str:
