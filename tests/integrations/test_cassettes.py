@@ -38,6 +38,33 @@ def test_a_replay_gives_the_same_answers_in_any_order(recorded):
     assert [model.create(r, timeout_s=1) for r in (SECOND, FIRST, SECOND)] == [wanted[1], wanted[0], wanted[1]]
 
 
+class Leaks:
+    """Writes a key of its own making into a file."""
+
+    name = "m"
+    key = "ghp_" + "a1B2" * 9 + "0123456789abcdef"
+
+    def create(self, request, *, timeout_s):
+        used = {"type": "tool_use", "id": "1", "name": "write", "input": {"path": "app.py", "content": f"KEY = '{self.key}'\n"}}
+        return Reply((used,), "tool_use", "m-1", Usage(1, 2, 3, 4))
+
+
+def test_a_credential_that_the_model_says_is_masked_and_replays(tmp_path):
+    def talk(model):
+        """The second request repeats the answer to the first, as the API wants it."""
+        first = model.create(FIRST, timeout_s=1)
+        told = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": "written"}]}
+        second = {**FIRST, "messages": [*FIRST["messages"], {"role": "assistant", "content": list(first.content)}, told]}
+        return [first, model.create(second, timeout_s=1)]
+
+    assert Leaks.key in str(talk(RecordingModel(Leaks(), tmp_path)))
+    kept = [path.read_text() for path in tmp_path.iterdir()]
+    assert len(kept) == 2
+    assert "a1B2" not in "".join(kept)
+    again = talk(ReplayedModel("m", tmp_path))
+    assert [reply.content[0]["input"]["content"] for reply in again] == ["KEY = '[secret]'\n"] * 2
+
+
 CHANGING = {
     "a duration": ("3 passed in 0.12s", "3 passed in 11.04s"),
     "a folder": ("/tmp/a/checkouts/run-1-x7/app.py:3: no", "/home/b/.taxiway/checkouts/run-2-k9/app.py:3: no"),
