@@ -23,6 +23,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
 
 from taxiway.errors import TaxiwayError
 from taxiway.home import find_home
+from taxiway_airflow.markdown import LONGEST, STYLE, as_page
 
 __all__ = ["build_app", "open_inside"]
 
@@ -49,6 +50,7 @@ _TYPES = {
 _DOWNLOADS = (".zip", ".gz", ".tar", ".pdf", ".db", ".sqlite", ".whl", ".webm", ".mp4", ".pyc")
 _CHUNK = 1 << 16
 _LISTED = 2000
+_FIRST = ("report", "summary", "gates")
 
 DagId = Annotated[str, PathParameter(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,249}$")]
 
@@ -66,9 +68,9 @@ def build_app(artifacts: Callable[[], Path] | None = None, guard: Callable[..., 
         return RedirectResponse(f"./{quote(dag_id)}/", headers=_HEADERS)
 
     @app.get("/artifacts/{dag_id}/{path:path}", dependencies=allowed)
-    def artifact(dag_id: DagId, path: str) -> Response:
-        """A file, or the listing of a folder."""
-        return _answer(_root(root), dag_id, path)
+    def artifact(dag_id: DagId, path: str, raw: str | None = None) -> Response:
+        """A file, or the listing of a folder. Markdown is a page, and with `?raw` the file itself."""
+        return _answer(_root(root), dag_id, path, raw=raw is not None)
 
     return app
 
@@ -84,7 +86,7 @@ def _root(artifacts: Callable[[], Path]) -> Path:
         raise HTTPException(503, str(error)) from error
 
 
-def _answer(root: Path, dag_id: str, path: str) -> Response:
+def _answer(root: Path, dag_id: str, path: str, *, raw: bool) -> Response:
     parts = (dag_id, *(part for part in path.split("/") if part))
     try:
         fd = open_inside(root, parts)
@@ -97,6 +99,9 @@ def _answer(root: Path, dag_id: str, path: str) -> Response:
             return HTMLResponse(_listing(parts, fd), headers=_INDEX_HEADERS)
         finally:
             os.close(fd)
+    if not raw and PurePosixPath(parts[-1]).suffix.lower() == ".md" and os.fstat(fd).st_size <= LONGEST:
+        with os.fdopen(fd, "rb") as file:
+            return HTMLResponse(as_page(parts, file.read(LONGEST).decode("utf-8", "replace")), headers=_HEADERS)
     return _file(parts[-1], os.fdopen(fd, "rb"))
 
 
@@ -150,14 +155,22 @@ def _listing(parts: tuple[str, ...], fd: int) -> str:
     title = escape(" / ".join(parts))
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        "<style>body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}"
-        "td{padding:.1rem 1rem .1rem 0}td+td{text-align:right;color:#555}</style></head>"
+        f"<style>{STYLE}td+td{{text-align:right;color:#555}}</style></head>"
         f"<body><h1>{title}</h1>{up}<table>{rows or '<tr><td>Nothing here.</td></tr>'}</table>{more}</body></html>"
     )
 
 
-def _order(entry: os.DirEntry[str]) -> tuple[bool, int, str]:
-    return (entry.is_file(follow_symlinks=False), int(entry.name) if entry.name.isascii() and entry.name.isdigit() else 0, entry.name)
+def _order(entry: os.DirEntry[str]) -> tuple[int, int, str]:
+    """What people read first, then folders, then what programs read."""
+    name = PurePosixPath(entry.name.lower())
+    page = name.suffix in (".md", ".html")
+    if not entry.is_file(follow_symlinks=False):
+        rank = 3
+    elif name.stem in _FIRST and (page or name.stem == "gates"):
+        rank = 0 if page else 1
+    else:
+        rank = 2 if page else 4
+    return (rank, int(entry.name) if entry.name.isascii() and entry.name.isdigit() else 0, entry.name)
 
 
 def _served(entry: os.DirEntry[str]) -> bool:

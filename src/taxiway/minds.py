@@ -46,7 +46,8 @@ class Minds:
             log=self._log,
         )
         mask = Mask(self._ports.secrets)
-        return Mind(opened, purse, mask, reports, choice.max_tokens, self._stop, self._log), ""
+        about = f"pipeline {self._plan.pipeline}, run {self._run}, stage {self._stage}, attempt {self._attempt}"
+        return Mind(opened, purse, mask, reports, choice.max_tokens, self._stop, self._log, about), ""
 
     def cost(self) -> Cost | None:
         """What the stage has cost over all its tries; None where no model answered."""

@@ -183,6 +183,24 @@ def test_a_branch_that_is_not_there_is_made(project, start):
     assert project.workspace.head("release/1.0") == result.commit == commit
 
 
+def test_a_branch_beside_the_default_one_is_not_made(tmp_path):
+    url = str(tmp_path / "shared.git")
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", url], check=True)
+    project = Project(tmp_path, url)
+    project.workspace.start()
+    start = project.push_by_another({"old": "1\n"})
+    subprocess.run(["git", "-C", url, "branch", "-m", "main", "master"], check=True)
+    commit = project.change(start, {"a": "1\n"})
+    with pytest.raises(StageError, match=r"there is no branch main in .*, whose default branch is master") as error:
+        project.integrate(commit, verify=lambda _: pytest.fail("nothing is to be measured"))
+    assert error.value.hint == "merge into that one, `with: {into: master}`, or push main first"
+    assert (project.main(), project.workspace.head("master"), project.ledger.changes("run-1")) == ("", start, ())
+    # A repository that somebody is at work in, on no branch: the one at its commit.
+    subprocess.run(["git", "-C", url, "update-ref", "--no-deref", "HEAD", start], check=True)
+    assert project.workspace.default_branch() == "master"
+    assert project.integrate(commit, into="master").commit == project.workspace.head("master")
+
+
 def test_conflicts_are_reported_by_hunk_and_touch_nothing(project, start):
     lines = [f"{i}\n" for i in range(40)]
     base = project.push_by_another({"a.txt": "".join(lines), "gone|.txt": "x\n"})

@@ -513,7 +513,7 @@ def test_without_a_forge_or_a_token(forge, start, tmp_path):
 def test_a_branch_that_is_not_there(forge, start):
     run = start(forge)
     run.begin()
-    with pytest.raises(StageError, match="no branch release"):
+    with pytest.raises(StageError, match=r"no branch release in .*, whose default branch is main"):
         run.integrate(into="release")
     assert forge.pulls == []
 

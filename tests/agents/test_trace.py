@@ -114,7 +114,16 @@ def test_a_page_runs_nothing(hostile):
 
 def test_a_page_sums_up():
     page = as_page([{**REPLY, "content": []}, {**REPLY, "content": []}])
-    assert "2 calls of m; 36 tokens read (22 of them from the cache),\n14 written" in page
+    assert "2 calls of m;\n36 tokens read (22 of them from the cache),\n14 written" in page
+
+
+def test_a_page_says_whose_it_is_and_leads_back(tmp_path):
+    with FileTrace(tmp_path, Mask(), about="pipeline shop, run <b>1</b>, stage check, attempt 2"):
+        pass
+    page = (tmp_path / "trace.html").read_text()
+    assert "<title>Conversation: pipeline shop, run &lt;b&gt;1&lt;/b&gt;, stage check, attempt 2</title>" in page
+    assert '<p>pipeline shop, run &lt;b&gt;1&lt;/b&gt;, stage check, attempt 2 \N{MIDDLE DOT} <a href="./">all reports' in page
+    assert "1 call of m;" in as_page([{**REPLY, "content": []}])
 
 
 def test_text_that_is_no_unicode(tmp_path):

@@ -184,6 +184,6 @@ def test_a_replay_that_goes_another_way_says_where(command, recorded, tmp_path):
     assert other.code == 1, other.said
     assert other.states() == {"update": "success", "build": "failed", "validate": "upstream_failed", "integrate": "upstream_failed"}
     # The file that the model reads first has as many bytes and says something else.
-    assert f"build failed: no recorded answer in {command.tape}: messages[2].content[0].content was " in other.said
+    assert f"build failed: the replay has no recorded answer in {command.tape}: messages[2].content[0].content was " in other.said
     assert "hint: the conversation changed: record it again" in other.said
     assert git(origin, "log", "--format=%s", "main") == "Split words"

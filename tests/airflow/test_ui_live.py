@@ -93,7 +93,8 @@ def test_the_link_leads_to_the_reports_of_each_attempt(web, finished):
 def test_the_summary_is_linked_from_the_outcome(web, finished):
     url = links(web, finished, "outcome")["Reports"]
     assert web.get(f"{url}1/summary.json").text.startswith("{")
-    assert "# live\\_reports: success" in web.get(f"{url}1/summary.md").text
+    assert "<h1>live_reports: success</h1>" in web.get(f"{url}1/summary.md").text
+    assert web.get(f"{url}1/summary.md?raw").text.startswith("# live\\_reports: success")
 
 
 @pytest.mark.parametrize(

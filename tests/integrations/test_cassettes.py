@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from taxiway.errors import ModelInvalid, ModelUnavailable, OperatorError
+from taxiway.errors import ModelUnavailable, OperatorError
 from taxiway.integrations.cassettes import RecordingModel, ReplayedModel
 from taxiway.ports import Reply, Usage
 
@@ -36,6 +36,33 @@ def test_a_replay_gives_the_same_answers_in_any_order(recorded):
     model = ReplayedModel("m", folder)
     wanted = [replace(reply, replayed=True) for reply in replies]
     assert [model.create(r, timeout_s=1) for r in (SECOND, FIRST, SECOND)] == [wanted[1], wanted[0], wanted[1]]
+
+
+class Leaks:
+    """Writes a key of its own making into a file."""
+
+    name = "m"
+    key = "ghp_" + "a1B2" * 9 + "0123456789abcdef"
+
+    def create(self, request, *, timeout_s):
+        used = {"type": "tool_use", "id": "1", "name": "write", "input": {"path": "app.py", "content": f"KEY = '{self.key}'\n"}}
+        return Reply((used,), "tool_use", "m-1", Usage(1, 2, 3, 4))
+
+
+def test_a_credential_that_the_model_says_is_masked_and_replays(tmp_path):
+    def talk(model):
+        """The second request repeats the answer to the first, as the API wants it."""
+        first = model.create(FIRST, timeout_s=1)
+        told = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": "written"}]}
+        second = {**FIRST, "messages": [*FIRST["messages"], {"role": "assistant", "content": list(first.content)}, told]}
+        return [first, model.create(second, timeout_s=1)]
+
+    assert Leaks.key in str(talk(RecordingModel(Leaks(), tmp_path)))
+    kept = [path.read_text() for path in tmp_path.iterdir()]
+    assert len(kept) == 2
+    assert "a1B2" not in "".join(kept)
+    again = talk(ReplayedModel("m", tmp_path))
+    assert [reply.content[0]["input"]["content"] for reply in again] == ["KEY = '[secret]'\n"] * 2
 
 
 CHANGING = {
@@ -70,7 +97,7 @@ SAID = {
 @pytest.mark.parametrize(("then", "now"), SAID.values(), ids=SAID)
 def test_what_is_said_is_one(tmp_path, then, now):
     RecordingModel(Echo(), tmp_path).create(asking(then), timeout_s=1)
-    with pytest.raises(ModelInvalid, match="no recorded answer"):
+    with pytest.raises(OperatorError, match="no recorded answer"):
         ReplayedModel("m", tmp_path).create(asking(now), timeout_s=1)
 
 
@@ -91,17 +118,17 @@ def test_what_is_said_is_one(tmp_path, then, now):
     ],
 )
 def test_a_conversation_that_changed_says_where(recorded, request_, says):
-    with pytest.raises(ModelInvalid, match=says):
+    with pytest.raises(OperatorError, match=says):
         ReplayedModel("m", recorded[0]).create(request_, timeout_s=1)
 
 
 def test_another_model_is_another_conversation(recorded):
-    with pytest.raises(ModelInvalid, match="m was asked then, n now"):
+    with pytest.raises(OperatorError, match="m was asked then, n now"):
         ReplayedModel("n", recorded[0]).create(FIRST, timeout_s=1)
 
 
 def test_nothing_recorded(tmp_path):
-    with pytest.raises(ModelInvalid, match="nothing is recorded there"):
+    with pytest.raises(OperatorError, match="nothing is recorded there"):
         ReplayedModel("m", tmp_path / "none").create(FIRST, timeout_s=1)
 
 
@@ -117,7 +144,7 @@ def test_half_a_cassette_is_none(recorded, missing):
     folder, _ = recorded
     for path in folder.iterdir():
         path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != missing}))
-    with pytest.raises(OperatorError, match="is no cassette"):
+    with pytest.raises(OperatorError, match="is no recorded answer"):
         ReplayedModel("m", folder).create(FIRST, timeout_s=1)
 
 
@@ -126,7 +153,7 @@ def test_a_cassette_with_half_an_answer_is_none(recorded, reply):
     folder, _ = recorded
     for path in folder.iterdir():
         path.write_text(json.dumps({**json.loads(path.read_text()), "reply": reply}))
-    with pytest.raises(OperatorError, match="is no cassette"):
+    with pytest.raises(OperatorError, match="is no recorded answer"):
         ReplayedModel("m", folder).create(FIRST, timeout_s=1)
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from taxiway.agents.integrate import AGENT
 from taxiway.compiler.plan import Budget, Gate
-from taxiway.errors import BudgetExceeded, GateFailed, MergeConflict, ModelUnavailable
+from taxiway.errors import BudgetExceeded, GateFailed, MergeConflict, ModelUnavailable, OperatorError
+from taxiway.integrations.claude import REPLAY_VARIABLE, ClaudeModels
 from taxiway.integrations.git import GitWorkspace
 from taxiway.records import Result
 from taxiway.stop import Stop
@@ -350,3 +351,13 @@ def test_a_budget_that_is_spent_and_a_provider_that_fails_are_what_they_are(one)
         with pytest.raises(BudgetExceeded):
             one.integrate(attempt=2)
     assert one.main() == one.head
+
+
+def test_a_replay_that_diverges_is_no_hunk_for_people(clash, one, tmp_path):
+    with ScriptedClaude([]) as nobody:
+        clash.bench.think(nobody)
+    models = ClaudeModels(lambda: None, missing="", environ={REPLAY_VARIABLE: str(tmp_path / "tape")})
+    clash.bench.ports = dataclasses.replace(clash.bench.ports, models=models)
+    with pytest.raises(OperatorError, match="the replay has no recorded answer"):
+        clash.integrate()
+    assert clash.main() == clash.head

@@ -10,7 +10,7 @@ import anthropic
 import pytest
 
 from taxiway.compiler.plan import Gate, Repair
-from taxiway.errors import ModelInvalid, RepairDue, StageError
+from taxiway.errors import OperatorError, RepairDue
 from taxiway.integrations.claude import RECORD_VARIABLE, REPLAY_VARIABLE, ClaudeModels
 from taxiway.records import Result
 from taxiway.testing import ScriptedClaude, use
@@ -83,5 +83,9 @@ def test_the_same_code_twice_and_nobody_is_asked(fresh, write, recorded):
 
 def test_another_project_is_another_conversation(fresh, write, recorded):
     models = ClaudeModels(no_client, missing="", environ={REPLAY_VARIABLE: str(recorded[0])})
-    with pytest.raises((StageError, ModelInvalid), match=r"no recorded answer in .*A project"):
-        validated(fresh("other"), models, write, {**FILES, "README.md": "# Another project\n"})
+    bench = fresh("other")
+    # Not "after 2 repairs": the first question that has no answer ends it.
+    with pytest.raises(OperatorError, match=r"^the replay has no recorded answer in .*A project") as error:
+        validated(bench, models, write, {**FILES, "README.md": "# Another project\n"})
+    assert "record it again" in error.value.hint
+    assert len(bench.ledger.spending("run-1")) == 1

@@ -1,5 +1,6 @@
 import asyncio
 import os
+import re
 import socket
 import warnings
 from pathlib import Path
@@ -134,6 +135,56 @@ def test_a_listing(client):
     assert client.get(BASE + "%3Cb%3E%26%22%27.txt").text == "x"
     for hidden in ("link", ".hidden", "folder", "fifo"):
         assert f'href="{hidden}' not in page.text
+
+
+MARKDOWN = """# Validation
+
+full\\_repair <script>alert(1)</script> <b>bold</b>
+
+| file | line |
+|---|---|
+| a\\|b | 1 |
+
+- [web](https://example.org/x) [beside](conflicts.json) [below](e2e/shot.png) [here](#a) <https://example.org>
+- [js](javascript:alert(1)) [coded](java&#115;cript:alert(1)) [data](data:text/html,x) [file](file:///etc)
+- [rooted](/auth/logout) [host](//evil.example)
+- ![picture](https://evil.example/seen.png) [up](..\\\\x) [q](x" onclick="alert(1))
+"""
+
+
+def test_markdown_is_a_page_and_cannot_act(client, root):
+    (root / "shop/run-1/check/1/report.md").write_text(MARKDOWN)
+    answer = client.get(BASE + "report.md")
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.headers["content-security-policy"].startswith("sandbox; default-src 'none';")
+    escaped = "full_repair &lt;script&gt;alert(1)&lt;/script&gt; &lt;b&gt;bold"
+    for shown in ("<h1>Validation</h1>", escaped, "<td>a|b</td>", "shop / run-1 / check / 1"):
+        assert shown in answer.text
+    for hidden in ("<script", "<b>", "<img", 'onclick="'):
+        assert hidden not in answer.text
+    links = re.findall(r'href="([^"]*)"', answer.text)
+    assert links[:2] == ["./", "?raw"]
+    assert links[2:7] == ["https://example.org/x", "conflicts.json", "e2e/shot.png", "#a", "https://example.org"]
+    # A picture is a link: nothing is fetched before somebody follows it.
+    assert links[7:] == ["https://evil.example/seen.png", "..%5Cx"]
+    raw = client.get(BASE + "report.md?raw")
+    assert (raw.headers["content-type"], raw.text) == ("text/plain; charset=utf-8", MARKDOWN)
+
+
+def test_long_markdown_is_shown_as_it_is(client, root):
+    (root / "shop/run-1/check/1/report.md").write_text("x" * 200_001)
+    assert client.get(BASE + "report.md").headers["content-type"] == "text/plain; charset=utf-8"
+
+
+def test_what_people_read_comes_first(client, root):
+    attempt = root / "shop/run-1/check/1"
+    for name in ("report.md", "report.json", "summary.md", "gates.json", "a.json", "z.html", "decided.md"):
+        (attempt / name).write_text("x")
+    (attempt / "e2e").mkdir()
+    names = re.findall(r'<td><a href="([^"]*)"', client.get(BASE).text)
+    first = ["report.html", "report.md", "summary.md", "gates.json", "decided.md", "z.html", "e2e/"]
+    assert names[: len(first)] == first
+    assert names.index("a.json") < names.index("report.json")
 
 
 def test_attempts_stand_in_their_order(client):

@@ -107,6 +107,9 @@ IDLE = """
     - use: {hand_in: {cause: I do not know., summary: Nothing}}
     - use: {hand_in: {cause: I do not know., summary: Nothing}}
 """
+PASSES["a model that refuses, and one that is cut off"] = case(
+    "{outcome: failed, stages: {value: failed}, cost: {calls: 2}}", replies="\n  replies: [{stop: refusal}, {stop: max_tokens}]"
+)
 PASSES["repairs that change nothing leave the gates as they were measured"] = case(
     "{outcome: failed, stages: {value: failed}, gates: {value: failed}}", replies=IDLE
 )
@@ -189,8 +192,11 @@ WRONG = {
     "no folder": ("it: {repository: ghost}", "3:20: error: there is no folder", "as seen from this file"),
     "no cassette": ("it: {cassette: ghost}", "3:18: error: there is no folder", "as seen from this file"),
     "both": ("it: {cassette: pipelines, replies: [{say: x}]}", "not both", "remove one"),
-    "an empty reply": ("it: {replies: [{}]}", "a reply says something, uses tools, or fails", "{say: TEXT}"),
-    "a reply that does both": ("it: {replies: [{say: x, fail: 500}]}", "a reply says something, uses tools, or fails", ""),
+    "an empty reply": ("it: {replies: [{}]}", "a reply says something, uses tools, stops, or fails", "{say: TEXT}"),
+    "a reply that does both": ("it: {replies: [{say: x, fail: 500}]}", "a reply says something, uses tools, stops, or fails", ""),
+    "a reply that stops and fails": ("it: {replies: [{stop: refusal, fail: 500}]}", "a reply says something, uses tools, stops", ""),
+    "unknown tool": ("it: {replies: [{use: {replce: {path: a}}}]}", "3:25: error: no model has a tool 'replce'", "did you mean 'replace'?"),
+    "unknown tool of two": ("it: {replies: [{use: {hand_in: {}, shell: {}}}]}", "3:38: error: no model has a tool 'shell'", "known: check"),
     "no error status": ("it: {replies: [{fail: 200}]}", "out of range: 200", "at least 400"),
     "a path that leads out": ("it: {files: {../x: y}}", "error: '../x' is no path in the project", "from the project's root"),
     "an absolute path": ("it: {expect: {files: {/etc/passwd: {contains: root}}}}", "'/etc/passwd' is no path in the project", ""),

@@ -23,7 +23,8 @@ Answer = TypeVar("Answer", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Mind:
-    """One attempt's model. `reports` is where its conversations are kept, `max_tokens` bounds one answer."""
+    """One attempt's model. `reports` is where its conversations are kept, `max_tokens` bounds one answer, `about` says
+    whose it is."""
 
     model: Model
     purse: Purse
@@ -32,17 +33,19 @@ class Mind:
     max_tokens: int
     stop: Cancellation
     log: logging.Logger
+    about: str = ""
 
     def work(self, task: Task[Answer], tools: Tools, *, name: str = "trace") -> Conversation[Answer]:
         """Let it work on `task` with `tools`; the conversation is kept as `<name>.jsonl` and `<name>.html`. Raises as `converse`."""
         self.log.info("asking %s, with at most %d steps; the conversation is in %s.html", self.model.name, task.steps, name)
         bounded = replace(task, max_tokens=self.max_tokens)
-        with FileTrace(self.reports, self.mask, name=name) as trace:
+        with FileTrace(self.reports, self.mask, name=name, about=self.about) as trace:
             done = converse(bounded, model=self.model, tools=tools, purse=self.purse, trace=trace, stop=self.stop, mask=self.mask)
         used = done.usage
         self.log.info(
-            "%d calls: %d tokens read, %d of them cached, %d written",
+            "%d call%s: %d tokens read, %d of them cached, %d written",
             done.calls,
+            "s" * (done.calls != 1),
             used.prompt_tokens,
             used.cache_read_tokens,
             used.output_tokens,

@@ -22,7 +22,7 @@ from taxiway.errors import ProjectError
 from taxiway.ports import Cancellation, Command, Sandbox
 from taxiway.records import Model
 
-__all__ = ["LIMITS", "PROTECTED", "Limits", "ToolError", "Tools", "is_protected", "plain_name"]
+__all__ = ["LIMITS", "PROTECTED", "TOOL_NAMES", "Limits", "ToolError", "Tools", "is_protected", "plain_name"]
 
 PROTECTED = (
     *(".taxiway.yaml", ".gitmodules", ".gitattributes", "*/.gitattributes"),
@@ -50,6 +50,8 @@ class Limits:
 
 
 LIMITS = Limits()
+TOOL_NAMES = ("list", "read", "search", "write", "replace", "delete", "check")
+"""All that a model may be given."""
 
 
 class ToolError(Exception):

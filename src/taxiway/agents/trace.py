@@ -17,8 +17,9 @@ __all__ = ["FileTrace", "as_page"]
 class FileTrace:
     """Writes each entry down at once, secrets masked, so that a killed attempt leaves what it had; the page when its `with` ends."""
 
-    def __init__(self, folder: Path, mask: Mask, *, name: str = "trace") -> None:
+    def __init__(self, folder: Path, mask: Mask, *, name: str = "trace", about: str = "") -> None:
         self._lines, self._page, self._mask = folder / f"{name}.jsonl", folder / f"{name}.html", mask
+        self._about = mask.text(about)
         self._entries: list[dict[str, Any]] = []
 
     def note(self, kind: str, data: Mapping[str, Any]) -> None:
@@ -34,7 +35,7 @@ class FileTrace:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if error is not None:
             self.note("end", {"error": type(error).__name__, "text": str(error)})
-        self._page.write_text(as_page(self._entries), encoding="utf-8", errors="replace")
+        self._page.write_text(as_page(self._entries, about=self._about), encoding="utf-8", errors="replace")
 
 
 _STYLE = """
@@ -47,9 +48,12 @@ pre {background: #f6f6f6; padding: .6rem; overflow: auto; white-space: pre-wrap;
 h2 {font-size: 1rem; margin: .2rem 0}
 .s {color: #555; font-size: .9em}
 """
-_PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Conversation</title><style>{{ style }}</style></head>
+_PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Conversation{{ ": " if about }}{{ about }}</title>
+<style>{{ style }}</style></head>
 <body><h1>Conversation</h1>
-<p class="s">{{ calls }} calls of {{ models | join(", ") or "no model" }}; {{ read }} tokens read ({{ cached }} of them from the cache),
+<p>{% if about %}{{ about }} \N{MIDDLE DOT} {% endif %}<a href="./">all reports of this attempt</a></p>
+<p class="s">{{ calls }} call{{ "s" if calls != 1 }} of {{ models | join(", ") or "no model" }};
+{{ read }} tokens read ({{ cached }} of them from the cache),
 {{ written }} written. What a model says is no evidence: gates measure.</p>
 {% for e in entries %}<section class="{{ e.kind }}{{ " failed" if e.failed }}">
 <h2>{{ e.kind }}{% if e.name %} {{ e.name }}{% endif %}{% if e.step %} {{ e.step }}{% endif %} <span class="s">{{ e.at }}</span></h2>
@@ -65,8 +69,8 @@ _PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Con
 _FIELDS = """{% for name, value in data.items() %}<p class="s">{{ name }}</p><pre>{{ value }}</pre>{% endfor %}"""
 
 
-def as_page(entries: Iterable[Mapping[str, Any]]) -> str:
-    """The conversation as one page without scripts. Everything in it is somebody else's text and is escaped."""
+def as_page(entries: Iterable[Mapping[str, Any]], *, about: str = "") -> str:
+    """The conversation as one page without scripts; `about` says whose it is. Everything in it is somebody else's text and is escaped."""
     import jinja2  # noqa: PLC0415 - only attempts with a model need it
     import markupsafe  # noqa: PLC0415
 
@@ -78,6 +82,7 @@ def as_page(entries: Iterable[Mapping[str, Any]]) -> str:
     cached = sum(u.get("cache_read_tokens", 0) for u in usage)
     return environment.from_string(_PAGE).render(
         entries=found,
+        about=about,
         style=markupsafe.Markup(_STYLE),  # noqa: S704 - ours, whole
         calls=len(replies),
         models=sorted({str(e.get("model")) for e in replies}),

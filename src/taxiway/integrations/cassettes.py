@@ -1,7 +1,7 @@
 """A model's traffic on disk: recorded once, replayed without a key, without cost, in any order.
 
 A request is known by what it says, without what is different in every run (see `steady`): the reports of checks, which
-models read, hold durations and folders.
+models read, hold durations and folders. What looks like a credential is masked in both, a model's own words included.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from taxiway.errors import ModelInvalid, OperatorError
+from taxiway.agents.masking import Mask
+from taxiway.errors import OperatorError
 from taxiway.integrations.steady import steady
 from taxiway.ports import Model, Reply, Usage
 
@@ -22,6 +23,8 @@ __all__ = ["RecordingModel", "ReplayedModel", "check_recorded"]
 
 _FORMAT = 1
 _SHOWN = 120
+_MASK = Mask()
+"""Known secrets are masked before a model is asked; what a model makes up itself only looks like one."""
 
 
 class RecordingModel:
@@ -38,7 +41,7 @@ class RecordingModel:
     def create(self, request: Mapping[str, Any], *, timeout_s: float) -> Reply:
         """Ask, and write the answer down; see `ports.Model`."""
         reply = self._model.create(request, timeout_s=timeout_s)
-        data = {"format": _FORMAT, "asked": self.name, "request": request, "reply": asdict(reply)}
+        data = {"format": _FORMAT, "asked": self.name, "request": _MASK.data(request), "reply": _MASK.data(asdict(reply))}
         path = self._folder / f"{_key(self.name, request)}.json"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -65,13 +68,14 @@ class ReplayedModel:
         return self._name
 
     def create(self, request: Mapping[str, Any], *, timeout_s: float) -> Reply:  # noqa: ARG002 - as in the port
-        """The recorded answer to this very request; raise ModelInvalid where there is none."""
+        """The recorded answer to this very request; raise OperatorError where there is none: no other try and no repair finds one."""
         path = self._folder / f"{_key(self.name, request)}.json"
         if path.is_file():
             reply = _read(path)["reply"]
             return Reply(tuple(reply["content"]), reply["stop_reason"], reply["model"], Usage(**reply["usage"]), replayed=True)
-        raise ModelInvalid(
-            f"no recorded answer in {self._folder}: {self._difference(request)}", hint="the conversation changed: record it again"
+        raise OperatorError(
+            f"the replay has no recorded answer in {self._folder}: {self._difference(request)}",
+            hint="the conversation changed: record it again, with `taxiway run PIPELINE --record DIR`, or take back what changed it",
         )
 
     def _difference(self, request: Mapping[str, Any]) -> str:
@@ -82,7 +86,7 @@ class ReplayedModel:
             if data["asked"] != self.name:
                 found = f"{data['asked']} was asked then, {self.name} now" if best < 0 else found
                 continue
-            equal, text = _compare(steady(data["request"]), steady(_plain(request)))
+            equal, text = _compare(steady(data["request"]), steady(_MASK.data(_plain(request))))
             if equal > best:
                 best, found = equal, f"{text} (in {path.name})"
         return found
@@ -98,7 +102,8 @@ def check_recorded(folder: Path) -> None:
 
 
 def _key(model: str, request: Mapping[str, Any]) -> str:
-    text = json.dumps({"model": model, "request": steady(request)}, sort_keys=True, ensure_ascii=True)
+    # Masked first: a replay asks with the masked answers that it was given, and a part of a credential may look like an id.
+    text = json.dumps({"model": model, "request": steady(_MASK.data(request))}, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

@@ -155,6 +155,12 @@ class GitWorkspace:
             self._refs.fetch(found, (ref,))
         return found
 
+    def default_branch(self) -> str:
+        """The name of the default branch; "" for a repository without files, such as one that this run began."""
+        self._prepare()
+        name = self._refs.default_branch()
+        return name if name and self._tree(self.head(name)) != self._empty_tree() else ""
+
     def contains(self, commit: str, branch: str) -> bool:
         """Whether a branch of the shared repository holds a commit, at its head or below."""
         head = self.head(branch)

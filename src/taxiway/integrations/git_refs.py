@@ -34,6 +34,9 @@ class Refs(Protocol):
     def default_head(self) -> str:
         """The commit at the head of the default branch; "" for an empty repository."""
 
+    def default_branch(self) -> str:
+        """The name of the default branch; "" where no branch is."""
+
     def fetch(self, commit: str, refs: Sequence[str]) -> None:
         """Make sure that the commit is here, looking at these refs where it is not."""
 
@@ -67,6 +70,10 @@ class LocalRefs:
     def default_head(self) -> str:
         """The head of main, "" where nothing was committed yet."""
         return self.read(("refs/heads/main",)).get("refs/heads/main", "")
+
+    def default_branch(self) -> str:
+        """`main`, "" where nothing was committed yet."""
+        return "main" if self.default_head() else ""
 
     def fetch(self, commit: str, refs: Sequence[str]) -> None:
         """Raise ProjectError where the commit is not here: there is nowhere else to look."""
@@ -111,6 +118,15 @@ class RemoteRefs:
         if any(name.startswith("refs/heads/") for name in found):
             raise _no_default(self._url)
         return ""
+
+    def default_branch(self) -> str:
+        """What HEAD names; where it names none that is there, the branch that stands at its commit, else main."""
+        lines = self._git("ls-remote", "--symref", "--", self._url, timeout_s=_NETWORK_S).text.splitlines()
+        found = {name: said for said, name in (line.split("\t", 1) for line in lines if not line.startswith("ref: "))}
+        named = [line[len("ref: ") : -len("\tHEAD")] for line in lines if line.startswith("ref: ") and line.endswith("\tHEAD")]
+        at_head = [name for name, commit in found.items() if commit == found.get("HEAD")]
+        names = (*named, *at_head, "refs/heads/main")
+        return next((name.removeprefix("refs/heads/") for name in names if name.startswith("refs/heads/") and name in found), "")
 
     def fetch(self, commit: str, refs: Sequence[str]) -> None:
         """Fetch those of the refs that exist, then the commit by its id where the server gives it; raise ProjectError otherwise."""

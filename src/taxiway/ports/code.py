@@ -127,6 +127,9 @@ class Workspace(Protocol):
     def head(self, branch: str) -> str:
         """The commit at the head of a branch of the shared repository; "" where there is none."""
 
+    def default_branch(self) -> str:
+        """The name of the default branch of the shared repository; "" where it holds no files yet."""
+
     def contains(self, commit: str, branch: str) -> bool:
         """Whether a branch of the shared repository holds a commit, at its head or below."""
 

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, StringConstraints
 
 from taxiway.agents import Agent
+from taxiway.agents.loop import HAND_IN
+from taxiway.agents.tools import TOOL_NAMES
 from taxiway.compiler.files import compile_file, read_bytes
 from taxiway.compiler.plan import Plan
 from taxiway.errors import OperatorError, SpecError
@@ -182,10 +184,15 @@ def _check_params(case: Case, node: Node, report: Report) -> None:
 
 
 def _check_reply(reply: ReplySpec, at: Node, report: Report) -> None:
-    says = reply.say is not None or bool(reply.use)
-    if says is (reply.fail is not None) or (reply.stop and not says):
-        hint = "write {say: TEXT}, {use: {TOOL: {...}}} or {fail: 529}"
-        report.add(at, "a reply says something, uses tools, or fails", rule="bad-value", hint=hint)
+    says = reply.say is not None or bool(reply.use) or reply.stop is not None
+    if says is (reply.fail is not None):
+        hint = "write {say: TEXT}, {use: {TOOL: {...}}}, {stop: refusal} or {fail: 529}"
+        report.add(at, "a reply says something, uses tools, stops, or fails", rule="bad-value", hint=hint)
+    known = [*TOOL_NAMES, HAND_IN]
+    for name in reply.use:
+        if name not in known:
+            place = at.find(["use", name], key=True)
+            report.add(place, f"no model has a tool {show(name)}", rule="unknown-tool", hint=did_you_mean(name, known))
 
 
 def _known(given: Iterable[str], known: Iterable[str], kind: str, report: Report, at: Callable[[str, int], Node]) -> None:

@@ -32,6 +32,14 @@ def test_an_honest_project_passes(bench: Bench) -> None:
     }
 
 
+def test_one_is_no_plural(bench: Bench) -> None:
+    files = {**HONEST, "tests/test_tiny.py": "def test_one():\n    assert 1 + 1 == 2\n", "src/tiny/more.py": "import os\n"}
+    said = bench.validate(files, checks=["tests", "lint"]).summary
+    assert said.startswith("1 test passed, ")
+    assert ", 1 lint finding" in said
+    assert "findings" not in said
+
+
 def test_code_without_a_branch_has_its_lines_measured(bench: Bench) -> None:
     plain = CODE.replace("    if number < 0:\n        return -double(-number)\n", "")
     result = bench.validate({**HONEST, "src/tiny/__init__.py": plain}, checks=["tests"])

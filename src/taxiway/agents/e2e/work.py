@@ -139,16 +139,20 @@ def one_line(text: str) -> str:
 
 
 def _summary(metrics: Mapping[str, float], unmeasured: Mapping[str, str]) -> str:
-    parts = [f"{metrics['e2e.passed']:.0f} browser tests passed"] if "e2e.passed" in metrics else []
+    parts = [f"{_counted(metrics['e2e.passed'], 'browser test')} passed"] if "e2e.passed" in metrics else []
     for name, text in (("failed", "failed"), ("flaky", "flaky"), ("skipped", "skipped"), ("deselected", "did not run")):
         if value := metrics.get(f"e2e.{name}"):
             parts.append(f"{value:.0f} {text}")
     if "a11y.serious" in metrics:
-        parts.append(f"{metrics['a11y.serious']:.0f} serious accessibility violations")
+        parts.append(_counted(metrics["a11y.serious"], "serious accessibility violation"))
     # What was not asked for is no news; what was, and could not be told, is.
     if missing := sorted({name.split(".")[0] for name in unmeasured if "no page is listed" not in unmeasured[name]}):
         parts.append(f"not measured: {', '.join(missing)} ({next(unmeasured[n] for n in unmeasured if n.split('.')[0] == missing[-1])})")
     return one_line(", ".join(parts))
+
+
+def _counted(number: float, what: str) -> str:
+    return f"{number:.0f} {what}{'' if number == 1 else 's'}"
 
 
 def _markdown(summary: str, metrics: Mapping[str, float], unmeasured: Mapping[str, str], notes: list[str]) -> str:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from taxiway.agents.base import StageAttempt
-from taxiway.errors import MergeConflict
+from taxiway.errors import MergeConflict, StageError
 from taxiway.ports import Change, ChangeState, Conflict, Lease, Merge, Ports, Strategy
 from taxiway.records import Result, Verdict
 
@@ -54,8 +54,8 @@ class Task:
         return self.ports.ledger.lease(key, holder=self.holder, attempt=self.stage.attempt, stop=self.stage.stop)
 
     def merge(self) -> Merge:
-        """Try the merge on the branch's present head."""
-        return self.ports.workspace.merge(
+        """Try the merge on the branch's present head; raise StageError where a branch would be made beside the default one."""
+        tried = self.ports.workspace.merge(
             self.stage.commit,
             into=self.into,
             strategy=self.strategy,
@@ -65,6 +65,12 @@ class Task:
             resolve=self.asking.resolve if self.asking else None,
             costs=self.costs,
         )
+        if not tried.base and (default := self.ports.workspace.default_branch()):
+            raise StageError(
+                f"there is no branch {self.into} in {self.ports.workspace.url}, whose default branch is {default}",
+                hint=f"merge into that one, `with: {{into: {default}}}`, or push {self.into} first",
+            )
+        return tried
 
     def costs(self) -> dict[str, str]:
         """Trailers that say what models did: for this stage, and for those before where their commits become one."""

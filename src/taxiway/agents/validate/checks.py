@@ -17,7 +17,7 @@ class Check:
     `function` is `module:name` below this package, imported when it runs: `Context -> Measured`. `gates` act where the
     check is chosen. `tools` are those that measure, the most important first. `needs_environment`: not measured where the
     project's environment cannot be installed. `summary` is what a run's one line says, by metric; of those in `quiet` it
-    says nothing while they are zero.
+    says nothing while they are zero, and `{s}` and `{ies}` are how words end that are counted.
     """
 
     name: str
@@ -49,7 +49,7 @@ _TABLE = (
         tools=("pytest", "coverage"),
         needs_environment=True,
         summary={
-            "tests.passed": "{:.0f} tests passed",
+            "tests.passed": "{:.0f} test{s} passed",
             "tests.failed": "{:.0f} failed",
             "tests.skipped": "{:.0f} skipped",
             "tests.deselected": "{:.0f} did not run",
@@ -67,7 +67,7 @@ _TABLE = (
         },
         gates=("lint.files >= 1", "lint.errors == 0"),
         tools=("ruff",),
-        summary={"lint.errors": "{:.0f} lint findings"},
+        summary={"lint.errors": "{:.0f} lint finding{s}"},
     ),
     Check(
         "types",
@@ -80,7 +80,7 @@ _TABLE = (
         gates=("types.files >= 1", "types.errors == 0"),
         tools=("mypy",),
         needs_environment=True,
-        summary={"types.errors": "{:.0f} type errors"},
+        summary={"types.errors": "{:.0f} type error{s}"},
     ),
     Check(
         "format",
@@ -92,7 +92,7 @@ _TABLE = (
         },
         tools=("ruff", "black"),
         gates=("format.files >= 1", "format.errors == 0"),
-        summary={"format.errors": "{:.0f} files to format"},
+        summary={"format.errors": "{:.0f} file{s} to format"},
     ),
     Check(
         "security",
@@ -107,7 +107,7 @@ _TABLE = (
         tools=("bandit",),
         gates=("security.files >= 1", "security.high == 0"),
         summary={
-            "security.high": "{:.0f} high security findings",
+            "security.high": "{:.0f} high security finding{s}",
             "security.medium": "{:.0f} medium",
             "security.low": "{:.0f} low",
         },
@@ -124,7 +124,7 @@ _TABLE = (
         },
         tools=("detect-secrets",),
         gates=("secrets.files >= 1", "secrets.found == 0"),
-        summary={"secrets.found": "{:.0f} secrets"},
+        summary={"secrets.found": "{:.0f} secret{s}"},
     ),
     Check(
         "complexity",
@@ -163,11 +163,11 @@ _TABLE = (
         },
         needs_environment=True,
         summary={
-            "dependencies.total": "{:.0f} packages",
-            "dependencies.critical": "{:.0f} critical vulnerabilities",
-            "dependencies.high": "{:.0f} high vulnerabilities",
-            "dependencies.unrated": "{:.0f} unrated vulnerabilities",
-            "dependencies.unaudited": "{:.0f} packages unaudited",
+            "dependencies.total": "{:.0f} package{s}",
+            "dependencies.critical": "{:.0f} critical vulnerabilit{ies}",
+            "dependencies.high": "{:.0f} high vulnerabilit{ies}",
+            "dependencies.unrated": "{:.0f} unrated vulnerabilit{ies}",
+            "dependencies.unaudited": "{:.0f} package{s} unaudited",
         },
         quiet=frozenset({"dependencies.unrated", "dependencies.unaudited"}),
     ),
@@ -180,7 +180,7 @@ _TABLE = (
             "licences.denied": Metric("packages whose licence `licences` of the `with` does not accept"),
         },
         needs_environment=True,
-        summary={"licences.unknown": "{:.0f} unknown licences", "licences.denied": "{:.0f} licences not accepted"},
+        summary={"licences.unknown": "{:.0f} unknown licence{s}", "licences.denied": "{:.0f} licence{s} not accepted"},
         quiet=frozenset({"licences.unknown"}),
     ),
 )

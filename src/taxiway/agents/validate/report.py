@@ -117,7 +117,8 @@ def _tool_row(tool: Tool) -> str:
 def _section(measured: Measured, findings: list[Finding]) -> Iterable[str]:
     if findings:
         rules = Counter(f.rule for f in findings).most_common(5)
-        yield f"{len(measured.findings)} findings, most of them {', '.join(f'{_cell(rule)} ({count})' for rule, count in rules)}."
+        counted = "1 finding:" if len(measured.findings) == 1 else f"{len(measured.findings)} findings, most of them"
+        yield f"{counted} {', '.join(f'{_cell(rule)} ({count})' for rule, count in rules)}."
         yield ""
     for f in findings[:_SHOWN_A_CHECK]:
         place = ":".join(str(part) for part in (f.path, f.line, f.column) if part)

@@ -143,7 +143,7 @@ def _line(text: str) -> str:
 
 def _summary(metrics: Mapping[str, float], unmeasured: Mapping[str, str], checks: list[str]) -> str:
     parts = [
-        text.format(metrics[metric])
+        text.format(metrics[metric], s="" if metrics[metric] == 1 else "s", ies="y" if metrics[metric] == 1 else "ies")
         for check in CHECKS.values()
         if check.name in checks
         for metric, text in check.summary.items()
