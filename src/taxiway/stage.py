@@ -39,6 +39,7 @@ from taxiway.records import Cost, Result, Verdict
 from taxiway.render import render, stage_scope
 from taxiway.results import compact, failed_result
 from taxiway.shelf import Shelf
+from taxiway.spec.thinking import REPAIR, needed
 from taxiway.stop import Stop
 from taxiway.tries import Memory, Mending, Tries
 
@@ -329,8 +330,7 @@ class _Attempt:
 
     def _prepare_repair(self, error: GateFailed | ModelError, commit: str, reports: Path) -> None:
         """Put what is wrong where the next try finds it; or say, where no model is configured, that nothing is repaired."""
-        missing = "" if self.stage.repair and self.stage.repair.agent else self.minds.of("repair", reports)[1]
-        if missing:
+        if missing := self._no_mender(reports):
             self.log.warning("nothing is repaired: %s", missing)
             error.hint = f"{error.hint}; nothing is repaired: {missing}" if error.hint else f"nothing is repaired: {missing}"
             return
@@ -345,6 +345,17 @@ class _Attempt:
         if self.mended:
             (reports / "repairs.diff").write_text(self.ports.workspace.diff(commit, best), encoding="utf-8", errors="replace")
         self.mending = Mending(self.on, self.shelf.put("evidence.md", text.encode()), error.problem[:500], best, fewest, dict(baseline))
+
+    def _no_mender(self, reports: Path) -> str:
+        """What to configure for a repair that needs a model and has none; "" for one that can go on."""
+        how = self.stage.repair
+        if how is None or not how.agent:
+            return self.minds.of(REPAIR, reports)[1]
+        try:
+            given = render(how.inputs, self._scope_of(self.stage))
+        except InputError:
+            return ""  # the repair says what is wrong with its inputs
+        return self.minds.of(how.agent, reports)[1] if needed(self.agents[how.agent], given) else ""
 
     def _repair(self, mended: Mending, tries: Tries, reports: Path, lease: Lease) -> None:
         """Let the code that `mended` tells of be changed, commit that, and earn the verdicts of the stages before on it anew."""

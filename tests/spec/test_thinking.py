@@ -66,6 +66,22 @@ def test_what_works_without_one_or_may_find_one(stages, policy):
     load(stages, policy)
 
 
+BY_SCAFFOLD = "  check: {agent: validate, repair: {agent: scaffold, with: {template: none, requirements: A page.}}}\n"
+
+
+@pytest.mark.parametrize("policy", [NONE, "models: {agents: {repair: {model: claude-sonnet-5-5}}}\n"])
+def test_no_model_for_an_agent_that_repairs_with_one(policy):
+    problem = only_problem(lambda: load(BY_SCAFFOLD, policy))
+    assert (problem.rule, problem.at.line, problem.at.column) == ("no-model", 4, 44)
+    assert problem.problem == "policy 'default' names no model for scaffold: nothing will be repaired"
+    assert problem.hint.endswith("or remove the repair")
+
+
+@pytest.mark.parametrize("policy", ["", MODEL, "models: {agents: {scaffold: {model: claude-sonnet-5-5}}}\n"])
+def test_an_agent_that_repairs_may_find_a_model(policy):
+    load(BY_SCAFFOLD, policy)
+
+
 def test_an_agent_that_never_asks_has_no_model():
     problem = only_problem(lambda: load_policy(b"policy: p\nmodels: {agents: {deploy: {effort: low}}}\n", "p.yaml", AGENTS))
     assert (problem.rule, problem.at.line, problem.at.column) == ("idle-model", 2, 19)

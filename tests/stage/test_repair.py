@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from taxiway.agents.base import ModelUse
 from taxiway.compiler.plan import Budget, Gate, Repair, Retries
 from taxiway.errors import AgentFailed, BudgetExceeded, GateFailed, OperatorError, RepairDue, StageError
 from taxiway.records import Result
@@ -279,6 +280,37 @@ def test_an_agent_repairs_without_a_model(bench, mend_by):
     message = log_of(bench, result.commit)
     assert message.startswith("validate: Raise the value\n\nAs the gate wants it.\n")
     assert "Taxiway-Agent: mender\nTaxiway-Repair: 2\n" in message + "\n"
+
+
+@pytest.mark.parametrize(("fails", "repairs"), [(True, 0), (False, 1)], ids=["needs one", "may ask one"])
+def test_an_agent_that_cannot_repair_without_a_model_spends_no_try(bench, mend, fails, repairs):
+    def mender(inputs, _ports, attempt):
+        assert inputs.how == "model"
+        (attempt.checkout / "app.py").write_text("value = 3\n")
+        return Result(summary="Raise it")
+
+    bench.agent(mender, effect="writes", metrics=())
+
+    def uses(given):
+        return ModelUse("none", fails=fails and given["how"] == "model")
+
+    bench.agents["mender"] = dataclasses.replace(bench.agents["mender"], asks="code", uses_model=uses)
+    bench.stages[1] = dataclasses.replace(bench.stages[1], repair=Repair(2, (), "mender", {"how": "{{ params.how }}"}))
+    ended = []
+    for attempt in (1, 2):
+        try:
+            ended.append(bench.run("validate", attempt=attempt, params={"how": "model"}))
+        except RepairDue as due:
+            ended.append(due)
+        except GateFailed as error:
+            ended.append(error)
+            break
+    assert len(ended) == repairs + 1
+    if fails:
+        assert ended[0].problem == "1 of 1 gates did not pass: value >= 3: 1"
+        assert "; nothing is repaired: policy default names no model for mender: add `models:" in ended[0].hint
+    else:
+        assert ended[1].outcome == "success"
 
 
 def test_an_agent_may_change_what_judges_no_more_than_a_model(bench, mend_by):
