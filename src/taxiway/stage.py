@@ -167,7 +167,7 @@ class _Attempt:
                 result = self._work(commit, lease, tries)
             except TaxiwayError as error:
                 raise_or_result = tries.spend(error, self.mending)
-                raise_or_result.cost = self._cost_so_far()
+                raise_or_result.cost, raise_or_result.repairs = self._cost_so_far(), tries.repaired
                 if isinstance(raise_or_result, StageError) and self.stage.continue_on_failure:
                     return self._tolerated(raise_or_result, commit)
                 if raise_or_result is error:
@@ -227,9 +227,8 @@ class _Attempt:
                 if isinstance(error, TaxiwayError):
                     error.artifacts = stored
                 raise
-            result = result.model_copy(
-                update={"artifacts": {**result.artifacts, **self.shelf.store(reports, self._log_text())}, "cost": self.minds.cost()}
-            )
+            stored = {**result.artifacts, **self.shelf.store(reports, self._log_text())}
+            result = result.model_copy(update={"artifacts": stored, "cost": self.minds.cost(), "repairs": tries.repaired})
             self.shelf.put("result.json", result.model_dump_json(indent=2).encode())
             self.stop.check()
             lease.check()
@@ -379,7 +378,9 @@ class _Attempt:
             trailers = {**attempt.trailers, "Taxiway-Agent": agent, "Taxiway-Repair": number, **self._cost_trailers()}
             message = f"{self.stage.id}: {summary}"
             self.on = self.ports.workspace.commit(checkout, parent=mended.commit, message=message, trailers=trailers, lease=lease)
-        self.log.info("repair %s is commit %s: %s", number, self.on[:12], summary.partition("\n")[0])
+        line = Mask(self.ports.secrets).text(summary.partition("\n")[0])
+        self.log.info("repair %s is commit %s: %s", number, self.on[:12], line)
+        tries.note_repair(f"{self.on[:12]} {line}")
         self.earned = self._verify(self.on, reports)
 
     def _repair_by_model(self, how: Repair, number: int, evidence: str, *, checkout: Path, reports: Path, scratch: Path) -> str:

@@ -79,6 +79,9 @@ def test_two_repairs_and_the_gate_passes(bench, mend):
     assert result.verdicts[-1].commit == result.commit
     assert result.cost.calls == 5
     assert result.cost.usd > 0
+    raised = f"{result.commit[:12]} Raise it once more"
+    assert (first.repairs, result.repairs) == ((), (*second.repairs, raised))
+    assert [text.partition(" ")[2] for text in result.repairs] == ["Raise the value", "Raise it once more"]
     message = log_of(bench, result.commit)
     assert message.startswith("validate: Raise it once more")
     for trailer in ("Taxiway-Agent: repair", "Taxiway-Repair: 2", "Taxiway-Stage: validate", "Taxiway-Model: m", "Taxiway-Cost: 0."):
