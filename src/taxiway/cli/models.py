@@ -13,9 +13,9 @@ from taxiway.compiler.plan import Plan
 from taxiway.compiler.thinking import Asked, asked
 from taxiway.errors import OperatorError
 from taxiway.integrations.claude import REPLAY_VARIABLE
-from taxiway.spec.thinking import REPAIR
+from taxiway.spec.thinking import REPAIR, UNREPAIRED
 
-__all__ = ["Asks", "Connections", "Way", "lines", "way_to"]
+__all__ = ["Asks", "Connections", "Way", "lines", "unrepaired", "way_to"]
 
 KEY, ADDRESS = "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"
 
@@ -61,15 +61,25 @@ def lines(plan: Plan, agents: Mapping[str, Agent], way: Way) -> dict[str, list[s
     """By stage, what a plan says of the models that it may ask. The plan has its params filled in."""
     found: dict[str, list[str]] = {}
     for one in asked(plan, agents):
-        found.setdefault(one.name, []).append(_line(one, plan, way))
+        if one.use is not UNREPAIRED or not _lacking(one, way):
+            found.setdefault(one.name, []).append(_line(one, plan, way))
     return found
 
 
+def unrepaired(plan: Plan, agents: Mapping[str, Agent], way: Way) -> dict[str, str]:
+    """By stage that says `repair`, why nothing will be repaired there. The plan has its params filled in."""
+    return {one.name: _line(one, plan, way) for one in asked(plan, agents) if one.use is UNREPAIRED and _lacking(one, way)}
+
+
+def _lacking(one: Asked, way: Way) -> bool:
+    return one.choice is None or not way.through
+
+
 def _line(one: Asked, plan: Plan, way: Way) -> str:
-    who = "for repairs, " if one.agent == REPAIR else ""
     if one.choice is None or not way.through:
         why, hint = _lacks(one, plan, way)
-        return f"{who}none: {one.use.without}; {why}: {hint}"
+        return f"none: {one.use.without}; {why}: {hint}"
+    who = "for repairs, " if one.agent == REPAIR else ""
     fallback = f", else {one.choice.fallback}" if one.choice.fallback else ""
     return f"{who}{one.choice.model}{fallback}, through {way.through}"
 
