@@ -27,6 +27,8 @@ CONNECTED = "policy: default\nmodels: {model: claude-sonnet-5-5, connection: our
 SILENT = "policy: default\n"
 CONFIGURE = "set ANTHROPIC_API_KEY (or ANTHROPIC_BASE_URL for a server of your own), or name a connection in the policy"
 UNNAMED = "policy default names none: add `models: {model: ...}` to it"
+ADD = "add `models: {model: ...}` to it"
+REPAIRED = "pipeline: p\nstages: {check: {agent: validate, repair: {attempts: 1}}}\n"
 KEYLESS = "policy default names claude-sonnet-5-5, and there is no key"
 
 
@@ -155,6 +157,11 @@ def test_what_may_go_well_only_warns(folder, given, params, sure, told):
     said = asks(folder, MODEL, pipeline, params, sure=sure).missing()
     assert any("write: this stage will fail" in text for text in said) is told
     assert all(("; unless the Airflow that runs already was started with it" in text) is not sure for text in said)
+
+
+def test_no_environment_helps_where_the_policy_names_no_model(folder):
+    (said,) = asks(folder, "policy: default\nmodels: {model: none}\n", REPAIRED, sure=False).missing()
+    assert said == f"no model: policy default names none. check: nothing will be repaired ({ADD})"
 
 
 def test_a_connection_that_airflow_lacks(folder):

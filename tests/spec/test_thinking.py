@@ -89,6 +89,11 @@ def test_an_agent_that_never_asks_has_no_model():
     assert problem.hint == "those that ask a model: scaffold, write_e2e, integrate, diagnose, repair"
 
 
+def test_a_misspelt_repair_is_known():
+    problem = only_problem(lambda: load_policy(b"policy: p\nmodels: {agents: {repairs: {effort: low}}}\n", "p.yaml", AGENTS))
+    assert (problem.problem, problem.hint) == ("unknown agent 'repairs'", "did you mean 'repair'?")
+
+
 def test_who_mends_what_validate_refuses_is_named():
     problem = only_problem(lambda: load_policy(b"policy: p\nmodels: {agents: {validate: {effort: low}}}\n", "p.yaml", AGENTS))
     assert problem.hint.endswith("; what mends the code after validate is repair")

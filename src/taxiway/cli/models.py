@@ -123,7 +123,7 @@ class Asks:
 
     def _held_against(self, way: Way) -> tuple[str, ...]:
         values = defaults_of(self.plan) | dict(self.params)
-        told: dict[tuple[str, str], list[str]] = {}
+        told: dict[tuple[str, str, bool], list[str]] = {}
         for one in asked(filled(self.plan, values), self.agents):
             will = runs(one.stage, values)
             if will is False or (one.choice is not None and way.through):
@@ -132,9 +132,10 @@ class Asks:
             certain = will and (self.sure or one.choice is None)
             if one.use.fails and certain and not one.stage.continue_on_failure:
                 raise OperatorError(f"stage {one.name} cannot work without a model: {why}", hint=hint)
-            told.setdefault((why, hint), []).append(f"{one.name}: {one.use.without}")
-        unless = "" if self.sure else "; unless the Airflow that runs already was started with it"
-        return tuple(_warning(why, hint, stages, unless) for (why, hint), stages in told.items())
+            # What the workers have in their environment makes no policy name a model.
+            told.setdefault((why, hint, one.choice is not None and not self.sure), []).append(f"{one.name}: {one.use.without}")
+        unless = "; unless the Airflow that runs already was started with it"
+        return tuple(_warning(why, hint, stages, unless * doubt) for (why, hint, doubt), stages in told.items())
 
 
 def _warning(why: str, hint: str, stages: Sequence[str], unless: str) -> str:

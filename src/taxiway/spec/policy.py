@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from taxiway.agents.base import Agent
 from taxiway.spec import stages
@@ -44,7 +44,7 @@ def load_policy(content: bytes, path: str, agents: Mapping[str, Agent]) -> Polic
             report.add(node.find(["metric"]), f"there is no gate on {show(waiver.metric)} to waive", rule="unknown-metric", hint=hint)
     for name in spec.models.agents if spec.models else ():
         at = root.find(["models", "agents", name], key=True)
-        if name != REPAIR and (agent := find_agent(name, at, agents, report)):
+        if name != REPAIR and (agent := find_agent(name, at, agents, report, beside=[REPAIR])):
             check_thinks(agent, at, agents, report)
     report.raise_if_any()
     lines = tuple(root.find(["waivers", index]).line for index in range(len(spec.waivers)))
@@ -72,9 +72,9 @@ def _known(policies: Mapping[str, Policy]) -> str:
     return f"there is {', '.join(sorted(policies))}" if policies else "there is none beside this file"
 
 
-def find_agent(name: str, at: Node, agents: Mapping[str, Agent], report: Report) -> Agent | None:
-    """The agent of that name; None, and reported at `at`, where none is installed."""
+def find_agent(name: str, at: Node, agents: Mapping[str, Agent], report: Report, *, beside: Iterable[str] = ()) -> Agent | None:
+    """The agent of that name; None, and reported at `at`, where none is installed. `beside` are other names that may stand there."""
     if name not in agents:
-        hint = did_you_mean(name, agents) or "install the package that brings it"
+        hint = did_you_mean(name, [*agents, *beside]) or "install the package that brings it"
         report.add(at, f"unknown agent {show(name)}", rule="unknown-agent", hint=hint)
     return agents.get(name)
