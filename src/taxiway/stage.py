@@ -25,6 +25,7 @@ from taxiway.before import Before
 from taxiway.compiler.plan import Plan, PlannedStage, Repair
 from taxiway.errors import (
     AgentFailed,
+    BudgetExceeded,
     GateFailed,
     InputError,
     ModelError,
@@ -212,7 +213,7 @@ class _Attempt:
         with self.shelf.folders() as (checkout, reports):
             try:
                 if self.mended is not None:
-                    self._repair(self.mended, tries, reports, lease)
+                    self._repair_or_say(self.mended, tries, reports, lease)
                 if self.on and self.stage.effect != "undoes":
                     self.ports.workspace.checkout(self.on, checkout)
                 attempt = self._attempt(self.stage, self.on, checkout, reports)
@@ -355,6 +356,13 @@ class _Attempt:
         except InputError:
             return ""  # the repair says what is wrong with its inputs
         return self.minds.of(how.agent, reports)[1] if needed(self.agents[how.agent], given) else ""
+
+    def _repair_or_say(self, mended: Mending, tries: Tries, reports: Path, lease: Lease) -> None:
+        """Repair; where the budget ends that, what was to be repaired is told with it."""
+        try:
+            self._repair(mended, tries, reports, lease)
+        except BudgetExceeded as error:
+            raise BudgetExceeded(f"{mended.problem}; repair {tries.repairs} came to no end: {error.problem}", hint=error.hint) from error
 
     def _repair(self, mended: Mending, tries: Tries, reports: Path, lease: Lease) -> None:
         """Let the code that `mended` tells of be changed, commit that, and earn the verdicts of the stages before on it anew."""

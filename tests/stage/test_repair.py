@@ -193,8 +193,21 @@ def test_nothing_is_asked_beyond_the_budget(bench, mend):
         bench.think(claude, budget=Budget(None, 7_000, 0.5))
         *_, error = mend()
     assert isinstance(error, BudgetExceeded)
-    assert "validate" in error.problem
+    assert error.problem.startswith(
+        "1 of 1 gates did not pass: value >= 3: 2; repair 2 came to no end: the run's budget of 7000 tokens is spent"
+    )
+    assert "\nvalidate  m " in error.problem
     assert claude.requests == claude.requests[:2]
+
+
+def test_a_budget_that_fits_no_call_is_not_called_spent(bench, mend):
+    with ScriptedClaude([]) as claude:
+        bench.think(claude, budget=Budget(None, 4_001, 0.5))
+        _, error = mend()
+    gate = "1 of 1 gates did not pass: value >= 3: 1; repair 1 came to no end: "
+    assert error.problem.startswith(f"{gate}the run's budget of 4001 tokens is less than one call: nothing is spent, and it may take ")
+    assert "\n" not in error.problem
+    assert "max_tokens" in error.hint
 
 
 def test_a_repair_earns_the_verdicts_of_earlier_stages_on_its_commit(bench, write):
