@@ -10,7 +10,7 @@ from taxiway.spec.models import ModelsSpec, Policy, StageSpec
 from taxiway.spec.source import Node, Report
 from taxiway.spec.words import show
 
-__all__ = ["NONE", "REPAIR", "UNREPAIRED", "check_asked", "check_thinks", "chosen", "needed"]
+__all__ = ["NONE", "REPAIR", "UNREPAIRED", "check_asked", "check_models", "check_thinks", "chosen", "needed"]
 
 NONE = "none"
 REPAIR = "repair"
@@ -29,6 +29,27 @@ def needed(agent: Agent, given: Mapping[str, Any]) -> ModelUse | None:
     """What comes of an agent with this `with` that cannot work without a model; None for one that can."""
     use = agent.uses_model(given) if agent.asks else None
     return use if use and use.fails else None
+
+
+def check_models(models: ModelsSpec, node: Node, report: Report) -> None:
+    """Report a fallback, and a connection, that no model is asked by."""
+    if all(name == NONE for name in (models.model, *(own.model for own in models.agents.values() if own.model))):
+        for word in ("connection", "fallback"):
+            if getattr(models, word):
+                hint = "name one, `models: {model: ...}`, or remove it"
+                report.add(node.find([word], key=True), f"{show(word)} says nothing where no model is named", rule="idle-model", hint=hint)
+    elif models.fallback:
+        _check_fallback(models.fallback, models.model, node, report)
+    for name, own in models.agents.items():
+        if own.fallback:
+            _check_fallback(own.fallback, chosen(models, name), node.find(["agents", name]), report)
+
+
+def _check_fallback(fallback: str, model: str, node: Node, report: Report) -> None:
+    if fallback == NONE:
+        report.add(node.find(["fallback"]), "'none' is no model to fall back to", rule="bad-value", hint="leave `fallback` out")
+    elif fallback == model:
+        report.add(node.find(["fallback"]), f"{show(model)} is its own fallback", rule="bad-value", hint="name another model, or remove it")
 
 
 def check_thinks(agent: Agent, at: Node, agents: Mapping[str, Agent], report: Report) -> None:
