@@ -103,8 +103,8 @@ class Problem:
 
 
 class TaxiwayError(Exception):
-    """Base of all: what happened, `hint`: what to do next, `artifacts` (name -> URI) that a failed attempt left, and the `cost` of its
-    stage's models so far."""
+    """Base of all: what happened, `hint`: what to do next, `artifacts` (name -> URI) that a failed attempt left, the `cost` of its stage's
+    models so far, and the `repairs` that its stage took."""
 
     retryable: ClassVar[bool] = False
 
@@ -114,6 +114,7 @@ class TaxiwayError(Exception):
         self.hint = hint
         self.artifacts: dict[str, str] = {}
         self.cost: Cost | None = None
+        self.repairs: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.problem}\n  hint: {self.hint}" if self.hint else self.problem

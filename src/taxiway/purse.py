@@ -81,13 +81,19 @@ class RunPurse:
             if bound is None:
                 continue
             if spent + most > bound:
-                raise BudgetExceeded(
-                    f"the run's budget of {_shown(bound, unit)} is spent: {_shown(spent, unit)} so far, and the next call may take"
-                    f" {_shown(most, unit)}\n{table(before)}",
-                    hint="raise `budget:` in the pipeline (or the policy), or give the stage less to do",
-                )
+                raise _too_dear(before, _shown(spent, unit) if spent else "", _shown(most, unit), _shown(bound, unit))
             if spent < bound * self._budget.warn_at <= spent + most:
                 self._log.warning("%s of the run's budget of %s are spent or set aside", _shown(spent + most, unit), _shown(bound, unit))
+
+
+def _too_dear(before: Sequence[Spending], spent: str, most: str, bound: str) -> BudgetExceeded:
+    """What is raised for a call of `most`; `spent` is "" where nothing is."""
+    ledger = f"\n{table(before)}" if before else ""
+    if spent:
+        hint = "raise `budget:` in the pipeline (or the policy), or give the stage less to do"
+        return BudgetExceeded(f"the run's budget of {bound} is spent: {spent} so far, and the next call may take {most}{ledger}", hint=hint)
+    hint = "raise `budget:` in the pipeline (or the policy), or lower `max_tokens` below `models:` of the policy"
+    return BudgetExceeded(f"the run's budget of {bound} is less than one call: nothing is spent, and it may take {most}{ledger}", hint=hint)
 
 
 def _refuse_after_failures(before: Sequence[Spending]) -> None:

@@ -96,7 +96,7 @@ class Result(Model):
     (metric -> why), `outputs` (small values for later stages, such as `url`), `artifacts` (name -> URI)
     and `summary` (one line; what follows it goes into the commit's message alone); an agent that makes its own commit also
     fills `commit` and `verdicts`.
-    The rest belongs to `stage.run`.
+    The rest belongs to `stage.run`: `repairs` are those that changed the code for this stage, a line each with the commit.
     """
 
     outcome: Outcome = "success"
@@ -109,6 +109,7 @@ class Result(Model):
     outputs: dict[str, Output] = Field(default_factory=dict)
     summary: str = ""
     cost: Cost | None = None
+    repairs: tuple[str, ...] = ()
 
 
 def total_cost(results: Iterable[Result]) -> Cost | None:

@@ -18,7 +18,14 @@ def failed_result(error: TaxiwayError, commit: str = "") -> Result:
     readings = error.readings if isinstance(error, GateFailed) else ()
     metrics = {r.metric: r.measured for r in readings if r.measured is not None}
     left = Result(
-        outcome=outcome, commit=commit, gates=readings, metrics=metrics, artifacts=error.artifacts, summary=str(error), cost=error.cost
+        outcome=outcome,
+        commit=commit,
+        gates=readings,
+        metrics=metrics,
+        artifacts=error.artifacts,
+        summary=str(error),
+        cost=error.cost,
+        repairs=error.repairs,
     )
     return _compact_failure(left)
 
@@ -39,6 +46,7 @@ def compact(result: Result, limit: int = XCOM_LIMIT) -> Result:
         short = result.model_copy(
             update={
                 "summary": _cut(result.summary, max(width, 120)),
+                "repairs": tuple(_cut(text, max(width, 40)) for text in result.repairs),
                 "unmeasured": {k: _cut(v, width) for k, v in result.unmeasured.items()},
                 "gates": tuple(r.model_copy(update={"note": _cut(r.note, width)}) for r in result.gates),
             }

@@ -25,6 +25,7 @@ from taxiway.before import Before
 from taxiway.compiler.plan import Plan, PlannedStage, Repair
 from taxiway.errors import (
     AgentFailed,
+    BudgetExceeded,
     GateFailed,
     InputError,
     ModelError,
@@ -39,6 +40,7 @@ from taxiway.records import Cost, Result, Verdict
 from taxiway.render import render, stage_scope
 from taxiway.results import compact, failed_result
 from taxiway.shelf import Shelf
+from taxiway.spec.thinking import REPAIR, needed
 from taxiway.stop import Stop
 from taxiway.tries import Memory, Mending, Tries
 
@@ -166,7 +168,7 @@ class _Attempt:
                 result = self._work(commit, lease, tries)
             except TaxiwayError as error:
                 raise_or_result = tries.spend(error, self.mending)
-                raise_or_result.cost = self._cost_so_far()
+                raise_or_result.cost, raise_or_result.repairs = self._cost_so_far(), tries.repaired
                 if isinstance(raise_or_result, StageError) and self.stage.continue_on_failure:
                     return self._tolerated(raise_or_result, commit)
                 if raise_or_result is error:
@@ -211,7 +213,7 @@ class _Attempt:
         with self.shelf.folders() as (checkout, reports):
             try:
                 if self.mended is not None:
-                    self._repair(self.mended, tries, reports, lease)
+                    self._repair_or_say(self.mended, tries, reports, lease)
                 if self.on and self.stage.effect != "undoes":
                     self.ports.workspace.checkout(self.on, checkout)
                 attempt = self._attempt(self.stage, self.on, checkout, reports)
@@ -226,9 +228,8 @@ class _Attempt:
                 if isinstance(error, TaxiwayError):
                     error.artifacts = stored
                 raise
-            result = result.model_copy(
-                update={"artifacts": {**result.artifacts, **self.shelf.store(reports, self._log_text())}, "cost": self.minds.cost()}
-            )
+            stored = {**result.artifacts, **self.shelf.store(reports, self._log_text())}
+            result = result.model_copy(update={"artifacts": stored, "cost": self.minds.cost(), "repairs": tries.repaired})
             self.shelf.put("result.json", result.model_dump_json(indent=2).encode())
             self.stop.check()
             lease.check()
@@ -325,8 +326,7 @@ class _Attempt:
 
     def _prepare_repair(self, error: GateFailed | ModelError, commit: str, reports: Path) -> None:
         """Put what is wrong where the next try finds it; or say, where no model is configured, that nothing is repaired."""
-        missing = "" if self.stage.repair and self.stage.repair.agent else self.minds.of("repair", reports)[1]
-        if missing:
+        if missing := self._no_mender(reports):
             self.log.warning("nothing is repaired: %s", missing)
             error.hint = f"{error.hint}; nothing is repaired: {missing}" if error.hint else f"nothing is repaired: {missing}"
             return
@@ -341,6 +341,24 @@ class _Attempt:
         if self.mended:
             (reports / "repairs.diff").write_text(self.ports.workspace.diff(commit, best), encoding="utf-8", errors="replace")
         self.mending = Mending(self.on, self.shelf.put("evidence.md", text.encode()), error.problem[:500], best, fewest, dict(baseline))
+
+    def _no_mender(self, reports: Path) -> str:
+        """What to configure for a repair that needs a model and has none; "" for one that can go on."""
+        how = self.stage.repair
+        if how is None or not how.agent:
+            return self.minds.of(REPAIR, reports)[1]
+        try:
+            given = render(how.inputs, self._scope_of(self.stage))
+        except InputError:
+            return ""  # the repair says what is wrong with its inputs
+        return self.minds.of(how.agent, reports)[1] if needed(self.agents[how.agent], given) else ""
+
+    def _repair_or_say(self, mended: Mending, tries: Tries, reports: Path, lease: Lease) -> None:
+        """Repair; where the budget ends that, what was to be repaired is told with it."""
+        try:
+            self._repair(mended, tries, reports, lease)
+        except BudgetExceeded as error:
+            raise BudgetExceeded(f"{mended.problem}; repair {tries.repairs} came to no end: {error.problem}", hint=error.hint) from error
 
     def _repair(self, mended: Mending, tries: Tries, reports: Path, lease: Lease) -> None:
         """Let the code that `mended` tells of be changed, commit that, and earn the verdicts of the stages before on it anew."""
@@ -364,7 +382,9 @@ class _Attempt:
             trailers = {**attempt.trailers, "Taxiway-Agent": agent, "Taxiway-Repair": number, **self._cost_trailers()}
             message = f"{self.stage.id}: {summary}"
             self.on = self.ports.workspace.commit(checkout, parent=mended.commit, message=message, trailers=trailers, lease=lease)
-        self.log.info("repair %s is commit %s: %s", number, self.on[:12], summary.partition("\n")[0])
+        line = Mask(self.ports.secrets).text(summary.partition("\n")[0])
+        self.log.info("repair %s is commit %s: %s", number, self.on[:12], line)
+        tries.note_repair(f"{self.on[:12]} {line}")
         self.earned = self._verify(self.on, reports)
 
     def _repair_by_model(self, how: Repair, number: int, evidence: str, *, checkout: Path, reports: Path, scratch: Path) -> str:

@@ -11,6 +11,9 @@ from taxiway.errors import Cancelled, GateFailed, LeaseLost, ModelError, RepairD
 __all__ = ["Memory", "Mending", "Tries"]
 
 
+_LINE = 120
+
+
 class Memory(Protocol):
     """Small JSON that outlives a try, of this stage in this run alone (Airflow's task state store)."""
 
@@ -47,7 +50,7 @@ class Tries:
     def __init__(self, memory: Memory, *, commit: str, generation: str, attempt: int, limit: int, last: bool, repairs: int = 0) -> None:
         self._memory, self._attempt, self._limit, self._last, self._repairs = memory, attempt, limit, last, repairs
         self._key = f"attempts:{commit or 'none'}:{generation}"
-        self._kept = {"tries": 0, "repairs": 0, "evidence": {}, "mending": None} | (memory.get(self._key) or {})
+        self._kept = {"tries": 0, "repairs": 0, "evidence": {}, "mending": None, "repaired": {}} | (memory.get(self._key) or {})
         # Counted before the work: a try whose process was killed is spent too.
         self._write(tries=self._kept["tries"] + 1)
 
@@ -64,6 +67,15 @@ class Tries:
     def repairs(self) -> int:
         """Which repair this try is, from 1; with nothing to mend, how many there were."""
         return int(self._kept["repairs"]) + (self._kept["mending"] is not None)
+
+    @property
+    def repaired(self) -> tuple[str, ...]:
+        """What the repairs so far changed, a line each."""
+        return tuple(text for _, text in sorted(self._kept["repaired"].items(), key=lambda made: int(made[0])))
+
+    def note_repair(self, text: str) -> None:
+        """Keep what this try's repair changed; a try that does it anew says it anew."""
+        self._write(repaired={**self._kept["repaired"], str(self.repairs): text[:_LINE]})
 
     def spend(self, error: TaxiwayError, mending: Mending | None = None) -> TaxiwayError:
         """Keep the evidence; the error itself, one that announces a repair, or a final one where no try is left.
@@ -102,7 +114,7 @@ class Tries:
 
 def _due(error: GateFailed | ModelError, number: int, most: int) -> RepairDue:
     readings = error.readings if isinstance(error, GateFailed) else ()
-    due = RepairDue(f"{error.problem}; repair {number} of {most} comes next", readings=readings)
+    due = RepairDue(f"repair {number} of {most} comes next: {error.problem}", readings=readings)
     due.artifacts = error.artifacts
     return due
 

@@ -27,6 +27,8 @@ CONNECTED = "policy: default\nmodels: {model: claude-sonnet-5-5, connection: our
 SILENT = "policy: default\n"
 CONFIGURE = "set ANTHROPIC_API_KEY (or ANTHROPIC_BASE_URL for a server of your own), or name a connection in the policy"
 UNNAMED = "policy default names none: add `models: {model: ...}` to it"
+ADD = "add `models: {model: ...}` to it"
+REPAIRED = "pipeline: p\nstages: {check: {agent: validate, repair: {attempts: 1}}}\n"
 KEYLESS = "policy default names claude-sonnet-5-5, and there is no key"
 
 
@@ -42,7 +44,8 @@ def folder(tmp_path, monkeypatch):
 def model_lines(*words):
     said = CliRunner().invoke(app, ["plan", "p.yaml", *words])
     assert said.exit_code == 0, said.output
-    return [line.split(maxsplit=1)[1] for line in said.stdout.splitlines() if line.split()[:1] == ["model"]]
+    rows = [line.split(maxsplit=1) for line in said.stdout.splitlines() if line.split()[:1] in (["model"], ["repair"])]
+    return [text for word, text in rows if word == "model" or text.startswith("none: nothing will be repaired")]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +56,7 @@ def model_lines(*words):
             {},
             [
                 f"none: template alone (degraded); {KEYLESS}: {CONFIGURE}",
-                f"for repairs, none: nothing will be repaired; policy default names claude-opus-5-5, and there is no key: {CONFIGURE}",
+                f"none: nothing will be repaired; policy default names claude-opus-5-5, and there is no key: {CONFIGURE}",
                 f"none: a conflict will fail the stage; {KEYLESS}: {CONFIGURE}",
                 f"none: this stage will fail; {KEYLESS}: {CONFIGURE}",
             ],
@@ -73,7 +76,7 @@ def model_lines(*words):
             {"ANTHROPIC_API_KEY": "hush"},
             [
                 f"none: template alone (degraded); {UNNAMED}",
-                f"for repairs, none: nothing will be repaired; {UNNAMED}",
+                f"none: nothing will be repaired; {UNNAMED}",
                 f"none: a conflict will fail the stage; {UNNAMED}",
                 f"none: this stage will fail; {UNNAMED}",
             ],
@@ -94,7 +97,16 @@ def test_a_plan_with_params_that_ask_nothing(folder):
     (folder / "policies" / "default.yaml").write_text(MODEL)
     (folder / "p.yaml").write_text(PIPELINE)
     said = model_lines("--param", "how=fail", "--param", "wish=")
-    assert [text.partition(";")[0] for text in said] == ["for repairs, none: nothing will be repaired", "none: this stage will fail"]
+    assert [text.partition(";")[0] for text in said] == ["none: nothing will be repaired", "none: this stage will fail"]
+
+
+def test_a_plan_says_once_that_nothing_is_repaired(folder):
+    (folder / "policies" / "default.yaml").write_text(MODEL)
+    (folder / "p.yaml").write_text(PIPELINE)
+    said = CliRunner().invoke(app, ["plan", "p.yaml"]).stdout
+    repair = [line.strip() for line in said.splitlines() if "repair" in line and not line.startswith("models")]
+    why = "nothing will be repaired; policy default names claude-opus-5-5, and there is no key"
+    assert repair == [f"repair        none: {why}: {CONFIGURE}"]
 
 
 def asks(folder, policy, pipeline, params=None, environ=None, *, sure=True):
@@ -145,6 +157,11 @@ def test_what_may_go_well_only_warns(folder, given, params, sure, told):
     said = asks(folder, MODEL, pipeline, params, sure=sure).missing()
     assert any("write: this stage will fail" in text for text in said) is told
     assert all(("; unless the Airflow that runs already was started with it" in text) is not sure for text in said)
+
+
+def test_no_environment_helps_where_the_policy_names_no_model(folder):
+    (said,) = asks(folder, "policy: default\nmodels: {model: none}\n", REPAIRED, sure=False).missing()
+    assert said == f"no model: policy default names none. check: nothing will be repaired ({ADD})"
 
 
 def test_a_connection_that_airflow_lacks(folder):

@@ -80,6 +80,8 @@ BY_CONNECTION = "policy: floor\nmodels: {model: claude-opus-4-8, connection: our
         ),
         (ASKING, {"ANTHROPIC_BASE_URL": "hush://["}, "note", "ANTHROPIC_BASE_URL cannot be read"),
         (ASKING, {"TAXIWAY_MODEL_REPLAY": "/tape"}, "ok", "claude-opus-4-8, through the answers recorded in /tape"),
+        ("policy: floor\nmodels: {model: none}\n", {}, "ok", "policy floor wants none"),
+        ("policy: floor\nmodels: {agents: {repair: {model: claude-opus-4-8}}}\n", {}, "note", "policy floor: claude-opus-4-8, and there"),
         (BY_CONNECTION, {}, "ok", "through Airflow's connection our_models"),
         ("policy: floor\nmodels: {modl: x}\n", {}, "note", "a policy cannot be read"),
     ],

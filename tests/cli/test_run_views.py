@@ -55,6 +55,35 @@ def test_a_line_for_each_change(console):
     ]
 
 
+def test_repairs_are_lines_as_the_run_goes_and_in_its_summary(console):
+    due = Result(outcome="failed", summary="repair 1 of 2 comes next: 1 of 1 gates did not pass: value >= 3: 1")
+    again = due.model_copy(update={"summary": due.summary.replace("1 of 2", "2 of 2"), "repairs": ("abc Raise it",)})
+    done = Result(summary="measured", repairs=("abc Raise it", "def Raise it [more]"))
+    looks = [
+        Stage("a", task("a", "up_for_retry"), due),
+        Stage("a", task("a", "running", 2)),
+        Stage("a", task("a", "up_for_retry", 2), again),
+        Stage("a", task("a", "running", 3)),
+        Stage("a", task("a", "success", 3), done),
+    ]
+    view = Lines(console)
+    for stage in looks:
+        view.show(RUN, [stage])
+    said = [line.split(maxsplit=1)[1] for line in console.file.getvalue().splitlines()]
+    assert said == [
+        "a: waiting to try again: repair 1 of 2 comes next: 1 of 1 gates did not pass: value >= 3: 1",
+        "a: running, try 2",
+        "a: repair 1 was commit abc Raise it",
+        "a: waiting to try again, try 2: repair 2 of 2 comes next: 1 of 1 gates did not pass: value >= 3: 1",
+        "a: running, try 3",
+        "a: repair 2 was commit def Raise it [more]",
+        "a: success, try 3 in 4.2 s: measured",
+    ]
+    with AirflowClient("http://127.0.0.1:1", Credentials("t")) as client:
+        print_summary(console, client, ENDED, looks[-1:], log_of=str)
+    assert "repairs   a: 2\n          abc Raise it\n          def Raise it [more]\n" in console.file.getvalue()
+
+
 def test_a_table_on_a_terminal():
     console = Console(file=io.StringIO(), width=100, force_terminal=True)
     with LiveTable(console) as view:

@@ -232,14 +232,15 @@ ASKING = "policy: default\nmodels: {model: claude-opus-4-6, agents: {repair: {mo
 @pytest.mark.parametrize(
     ("policy", "says"),
     [
-        ("policy: default\n", "none: the policy names no model for it, and the gates fail at once"),
+        ("policy: default\n", "none: nothing will be repaired; policy default names none: add"),
         (
             "policy: default\nmodels: {model: claude-opus-4-6, agents: {repair: {model: claude-sonnet-4-6}}}\n",
             "up to 1 by claude-sonnet-4-6, each",
         ),
     ],
 )
-def test_a_plan_says_which_model_repairs(folder, policy, says):
+def test_a_plan_says_which_model_repairs(folder, monkeypatch, policy, says):
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "hush")
     (folder / "policies").mkdir(exist_ok=True)
     (folder / "policies" / "default.yaml").write_text(policy)
     (folder / "repaired.yaml").write_text(REPAIRED)

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from taxiway.agents.base import ModelUse
 from taxiway.compiler.plan import Budget, Gate, Repair, Retries
 from taxiway.errors import AgentFailed, BudgetExceeded, GateFailed, OperatorError, RepairDue, StageError
 from taxiway.records import Result
@@ -78,6 +79,9 @@ def test_two_repairs_and_the_gate_passes(bench, mend):
     assert result.verdicts[-1].commit == result.commit
     assert result.cost.calls == 5
     assert result.cost.usd > 0
+    raised = f"{result.commit[:12]} Raise it once more"
+    assert (first.repairs, result.repairs) == ((), (*second.repairs, raised))
+    assert [text.partition(" ")[2] for text in result.repairs] == ["Raise the value", "Raise it once more"]
     message = log_of(bench, result.commit)
     assert message.startswith("validate: Raise it once more")
     for trailer in ("Taxiway-Agent: repair", "Taxiway-Repair: 2", "Taxiway-Stage: validate", "Taxiway-Model: m", "Taxiway-Cost: 0."):
@@ -189,8 +193,21 @@ def test_nothing_is_asked_beyond_the_budget(bench, mend):
         bench.think(claude, budget=Budget(None, 7_000, 0.5))
         *_, error = mend()
     assert isinstance(error, BudgetExceeded)
-    assert "validate" in error.problem
+    assert error.problem.startswith(
+        "1 of 1 gates did not pass: value >= 3: 2; repair 2 came to no end: the run's budget of 7000 tokens is spent"
+    )
+    assert "\nvalidate  m " in error.problem
     assert claude.requests == claude.requests[:2]
+
+
+def test_a_budget_that_fits_no_call_is_not_called_spent(bench, mend):
+    with ScriptedClaude([]) as claude:
+        bench.think(claude, budget=Budget(None, 4_001, 0.5))
+        _, error = mend()
+    gate = "1 of 1 gates did not pass: value >= 3: 1; repair 1 came to no end: "
+    assert error.problem.startswith(f"{gate}the run's budget of 4001 tokens is less than one call: nothing is spent, and it may take ")
+    assert "\n" not in error.problem
+    assert "max_tokens" in error.hint
 
 
 def test_a_repair_earns_the_verdicts_of_earlier_stages_on_its_commit(bench, write):
@@ -279,6 +296,37 @@ def test_an_agent_repairs_without_a_model(bench, mend_by):
     message = log_of(bench, result.commit)
     assert message.startswith("validate: Raise the value\n\nAs the gate wants it.\n")
     assert "Taxiway-Agent: mender\nTaxiway-Repair: 2\n" in message + "\n"
+
+
+@pytest.mark.parametrize(("fails", "repairs"), [(True, 0), (False, 1)], ids=["needs one", "may ask one"])
+def test_an_agent_that_cannot_repair_without_a_model_spends_no_try(bench, mend, fails, repairs):
+    def mender(inputs, _ports, attempt):
+        assert inputs.how == "model"
+        (attempt.checkout / "app.py").write_text("value = 3\n")
+        return Result(summary="Raise it")
+
+    bench.agent(mender, effect="writes", metrics=())
+
+    def uses(given):
+        return ModelUse("none", fails=fails and given["how"] == "model")
+
+    bench.agents["mender"] = dataclasses.replace(bench.agents["mender"], asks="code", uses_model=uses)
+    bench.stages[1] = dataclasses.replace(bench.stages[1], repair=Repair(2, (), "mender", {"how": "{{ params.how }}"}))
+    ended = []
+    for attempt in (1, 2):
+        try:
+            ended.append(bench.run("validate", attempt=attempt, params={"how": "model"}))
+        except RepairDue as due:
+            ended.append(due)
+        except GateFailed as error:
+            ended.append(error)
+            break
+    assert len(ended) == repairs + 1
+    if fails:
+        assert ended[0].problem == "1 of 1 gates did not pass: value >= 3: 1"
+        assert "; nothing is repaired: policy default names no model for mender: add `models:" in ended[0].hint
+    else:
+        assert ended[1].outcome == "success"
 
 
 def test_an_agent_may_change_what_judges_no_more_than_a_model(bench, mend_by):

@@ -23,6 +23,7 @@ from taxiway.integrations import bubblewrap
 from taxiway.integrations.airflow_settings import foreign
 from taxiway.integrations.browsers import find_browsers
 from taxiway.integrations.servers import LocalServers
+from taxiway.spec.thinking import NONE
 
 __all__ = ["Finding", "examine"]
 
@@ -137,8 +138,11 @@ def _models(project: Project, environ: Mapping[str, str]) -> Iterator[Finding]:
     if not asking:
         yield Finding("ok", "models", "no policy names one: templates and measurements alone")
     for name, models in asking.items():
-        chosen = ", ".join(dict.fromkeys(filter(None, [models.model, *(a.model for a in models.agents.values())])))
-        yield _way_to_models(f"policy {name}: {chosen}", models.connection, environ)
+        named = dict.fromkeys(m for m in (models.model, *(a.model for a in models.agents.values())) if m and m != NONE)
+        if named:
+            yield _way_to_models(f"policy {name}: {', '.join(named)}", models.connection, environ)
+        else:
+            yield Finding("ok", "models", f"policy {name} wants none: templates and measurements alone")
 
 
 def _way_to_models(asks: str, connection: str, environ: Mapping[str, str]) -> Finding:

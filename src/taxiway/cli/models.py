@@ -13,9 +13,9 @@ from taxiway.compiler.plan import Plan
 from taxiway.compiler.thinking import Asked, asked
 from taxiway.errors import OperatorError
 from taxiway.integrations.claude import REPLAY_VARIABLE
-from taxiway.spec.thinking import REPAIR
+from taxiway.spec.thinking import REPAIR, UNREPAIRED
 
-__all__ = ["Asks", "Connections", "Way", "lines", "way_to"]
+__all__ = ["Asks", "Connections", "Way", "lines", "unrepaired", "way_to"]
 
 KEY, ADDRESS = "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"
 
@@ -61,15 +61,25 @@ def lines(plan: Plan, agents: Mapping[str, Agent], way: Way) -> dict[str, list[s
     """By stage, what a plan says of the models that it may ask. The plan has its params filled in."""
     found: dict[str, list[str]] = {}
     for one in asked(plan, agents):
-        found.setdefault(one.name, []).append(_line(one, plan, way))
+        if one.use is not UNREPAIRED or not _lacking(one, way):
+            found.setdefault(one.name, []).append(_line(one, plan, way))
     return found
 
 
+def unrepaired(plan: Plan, agents: Mapping[str, Agent], way: Way) -> dict[str, str]:
+    """By stage that says `repair`, why nothing will be repaired there. The plan has its params filled in."""
+    return {one.name: _line(one, plan, way) for one in asked(plan, agents) if one.use is UNREPAIRED and _lacking(one, way)}
+
+
+def _lacking(one: Asked, way: Way) -> bool:
+    return one.choice is None or not way.through
+
+
 def _line(one: Asked, plan: Plan, way: Way) -> str:
-    who = "for repairs, " if one.agent == REPAIR else ""
     if one.choice is None or not way.through:
         why, hint = _lacks(one, plan, way)
-        return f"{who}none: {one.use.without}; {why}: {hint}"
+        return f"none: {one.use.without}; {why}: {hint}"
+    who = "for repairs, " if one.agent == REPAIR else ""
     fallback = f", else {one.choice.fallback}" if one.choice.fallback else ""
     return f"{who}{one.choice.model}{fallback}, through {way.through}"
 
@@ -113,7 +123,7 @@ class Asks:
 
     def _held_against(self, way: Way) -> tuple[str, ...]:
         values = defaults_of(self.plan) | dict(self.params)
-        told: dict[tuple[str, str], list[str]] = {}
+        told: dict[tuple[str, str, bool], list[str]] = {}
         for one in asked(filled(self.plan, values), self.agents):
             will = runs(one.stage, values)
             if will is False or (one.choice is not None and way.through):
@@ -122,9 +132,10 @@ class Asks:
             certain = will and (self.sure or one.choice is None)
             if one.use.fails and certain and not one.stage.continue_on_failure:
                 raise OperatorError(f"stage {one.name} cannot work without a model: {why}", hint=hint)
-            told.setdefault((why, hint), []).append(f"{one.name}: {one.use.without}")
-        unless = "" if self.sure else "; unless the Airflow that runs already was started with it"
-        return tuple(_warning(why, hint, stages, unless) for (why, hint), stages in told.items())
+            # What the workers have in their environment makes no policy name a model.
+            told.setdefault((why, hint, one.choice is not None and not self.sure), []).append(f"{one.name}: {one.use.without}")
+        unless = "; unless the Airflow that runs already was started with it"
+        return tuple(_warning(why, hint, stages, unless * doubt) for (why, hint, doubt), stages in told.items())
 
 
 def _warning(why: str, hint: str, stages: Sequence[str], unless: str) -> str:

@@ -47,7 +47,10 @@ def read_params(
     for name, value in params.items():
         # As Airflow will check it, before an Airflow is started for it.
         if wrong := faults(declared[name], value):
-            raise InputError(f"{option} {name}: {'; '.join(wrong)}", hint=_wanted(declared[name]))
+            # The hint says the pattern.
+            own = f" does not match {declared[name].get('pattern')!r}"
+            told = (text.replace(own, " does not match its pattern") for text in wrong)
+            raise InputError(f"{option} {name}: {'; '.join(told)}", hint=_wanted(declared[name]))
     return params
 
 

@@ -95,7 +95,7 @@ def plan(
     how: Annotated[PlanFormat, typer.Option("--format", help="text, json or mermaid.")] = PlanFormat.text,
 ) -> None:
     """Show what a run would do: order, settings, edges, gates and what each stage will touch."""
-    from taxiway.cli.models import lines, way_to  # noqa: PLC0415
+    from taxiway.cli.models import lines, unrepaired, way_to  # noqa: PLC0415
     from taxiway.cli.params import read_params  # noqa: PLC0415
     from taxiway.cli.repositories import check_repository  # noqa: PLC0415
 
@@ -112,7 +112,7 @@ def plan(
         shown = filled(found, values)
         shown = replace(shown, stages=tuple(replace(s, when=_decided(s.when, values)) for s in shown.stages))
         way = way_to(found.policy.models.connection if found.policy.models else "", os.environ)
-        typer.echo(plan_text(shown, values, lines(shown, known, way)))
+        typer.echo(plan_text(shown, values, lines(shown, known, way), unrepaired(shown, known, way)))
         try:
             check_repository(found, values, known)
         except InputError as error:

@@ -86,6 +86,9 @@ def _facts(run: Run, stages: Sequence[Stage], *, here: bool, budget: str) -> Ite
         yield f"commit    {commit}"
     if cost := total_cost(results):
         yield f"models    {escape(str(cost))}{f' of {budget}' * bool(budget)}; `taxiway cost {escape(run.dag)}` says by stage"
+    for who, made in ((s.id, s.result.repairs) for s in stages if s.result and s.result.repairs):
+        yield f"repairs   {escape(who)}: {len(made)}"
+        yield from (f"          {escape(line)}" for line in made)
     # After a failed run another release lives there, or none.
     deployed = next((r.outputs for r in reversed(results) if r.outputs.get("url")), {})
     if run.state == "success" and deployed:

@@ -86,7 +86,7 @@ class View(Protocol):
 
 
 def look(client: AirflowClient, run: Run, order: Sequence[str], before: Sequence[Stage] = ()) -> list[Stage]:
-    """All stages as of now; Results are read once, when a stage is over."""
+    """All stages as of now; Results are read once, when a stage, or a try of it, is over."""
     known = {s.id: s for s in before}
     tasks = {t.id: t for t in client.tasks(run.dag, run.id) if t.id != LEAF}
     names = [*order, *sorted((t for t in tasks if t not in order), key=lambda t: (tasks[t].started or float("inf"), t))]
@@ -94,7 +94,8 @@ def look(client: AirflowClient, run: Run, order: Sequence[str], before: Sequence
 
 
 def _stage(client: AirflowClient, run: Run, name: str, task: Task | None, known: Stage | None) -> Stage:
-    if task is None or task.state not in _OVER:
+    # A try that failed leaves why until the next one begins.
+    if task is None or task.state not in {*_OVER, "up_for_retry"}:
         return Stage(name, task)
     if known and known.task == task and known.result:
         return known
@@ -143,6 +144,7 @@ class Lines:
 
     console: Console
     _shown: dict[str, tuple[str, int]] = field(default_factory=dict)
+    _repairs: dict[str, int] = field(default_factory=dict)
     _began: float = field(default_factory=time.monotonic)
 
     def __enter__(self) -> Self:
@@ -163,6 +165,10 @@ class Lines:
             if stage.state in ("", "scheduled", "queued") or self._shown.get(stage.id) == now:
                 continue
             self._shown[stage.id] = now
+            repairs = stage.result.repairs if stage.result else ()
+            for number, text in list(enumerate(repairs, 1))[self._repairs.get(stage.id, 0) :]:
+                self.say(f"{stage.id}: repair {number} was commit {_short(text)}")
+            self._repairs[stage.id] = max(len(repairs), self._repairs.get(stage.id, 0))
             self.say(self._line(stage))
 
     def _line(self, stage: Stage) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from taxiway.compiler.plan import NONE, Budget, Gate, Plan, PlannedModels, PlannedStage
 
@@ -23,9 +24,14 @@ def budget_text(budget: Budget) -> str:
     return " and ".join([*usd, *([f"{budget.tokens} tokens"] if budget.tokens is not None else [])])
 
 
-def as_text(plan: Plan, values: Mapping[str, object], models: Mapping[str, Sequence[str]] | None = None) -> str:
+def as_text(
+    plan: Plan,
+    values: Mapping[str, object],
+    models: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    unrepaired: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """Order, settled settings, edges, gates with their source, and what each stage will touch. `models` says, by stage, which
-    model it may ask and through what."""
+    model it may ask and through what; `unrepaired` why what it says of repairs comes to nothing."""
     limits = plan.limits
     side_by_side = f"{limits.runs} runs side by side, {limits.stages} stages side by side in each"
     head = [
@@ -46,7 +52,9 @@ def as_text(plan: Plan, values: Mapping[str, object], models: Mapping[str, Seque
     shown = {stage.group or stage.id: stage for stage in reversed(plan.stages)}
     for number, stage in enumerate(reversed(shown.values()), 1):
         cells = [s for s in plan.stages if s.group and s.group == stage.group]
-        lines += ["", *_stage(number, stage, cells, plan.policy.models, (models or {}).get(stage.group or stage.id, ()))]
+        name = stage.group or stage.id
+        repair = unrepaired.get(name) or _repair(stage, plan.policy.models)
+        lines += ["", *_stage(number, stage, cells, repair, models.get(name, ()))]
     return "\n".join(lines)
 
 
@@ -113,7 +121,7 @@ def _param(schema: Mapping[str, object], value: object) -> str:
     return f"{schema.get('type')} {given}" + (f"  {rest}" if rest else "")
 
 
-def _stage(number: int, stage: PlannedStage, cells: Sequence[PlannedStage], models: PlannedModels | None, asks: Sequence[str]) -> list[str]:
+def _stage(number: int, stage: PlannedStage, cells: Sequence[PlannedStage], repair: str, asks: Sequence[str]) -> list[str]:
     retries = stage.retries
     waits = f"{time_text(retries.first_s)} x{retries.factor:g} up to {time_text(retries.most_s)}"
     word = "on failure of" if stage.recovers else "after"
@@ -125,7 +133,7 @@ def _stage(number: int, stage: PlannedStage, cells: Sequence[PlannedStage], mode
         ("uses", ", ".join(stage.uses)),
         ("touches", stage.touches),
         *(("gate", _gate(gate)) for gate in stage.gates),
-        ("repair", _repair(stage, models)),
+        ("repair", repair),
         *(("model", text) for text in asks),
         ("requires", ", ".join(f"{n}{' (policy)' * (n in stage.mandatory)}" for n in stage.requires)),
         ("tries", f"{retries.attempts}, each at most {time_text(stage.timeout_s)}, waiting about {waits}"),

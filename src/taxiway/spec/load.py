@@ -89,7 +89,7 @@ class _Loader:
             self._check_work_before(before, policy)
             self._check_work_after(before, policy)
         self._check_schedule(spec)
-        check_asked(self.stages, self.agents, self.nodes, policy, self.report)
+        check_asked(self.stages, self.agents, self.known, nodes=self.nodes, policy=policy, report=self.report)
         check_budget(spec, policy, self.agents, self.known, root=self.root, report=self.report)
         self._check_times(spec)
         self.report.raise_if_any()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, StringConstraints, Tag, ValidationInfo, field_validator
+from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag, ValidationInfo, field_validator
 
 from taxiway.records import Model
 from taxiway.spec.matrix import AxisValue, Cell
@@ -294,7 +294,13 @@ class WaiverSpec(Model):
     reason: Annotated[str, StringConstraints(min_length=3, max_length=500)] = Field(description="Why")
 
 
-ModelId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:@/-]*$", max_length=200)]
+def _no_other_none(name: str) -> str:
+    if name.lower() == "none" and name != "none":
+        raise refuse("bad-value", f"{name!r} is no model", "did you mean none?")
+    return name
+
+
+ModelId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:@/-]*$", max_length=200), AfterValidator(_no_other_none)]
 Effort = Literal["low", "medium", "high", "xhigh", "max"]
 
 

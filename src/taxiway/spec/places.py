@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["ELSEWHERE", "LATER"]
+__all__ = ["ELSEWHERE", "ENTRIES", "LATER"]
+
+ENTRIES: dict[str, str] = {"prices": "prices go by model: `prices: {my-model: {input: 1, output: 2}}`"}
+"""By field, what is said of an entry of it that is no mapping."""
 
 LATER: dict[str, frozenset[str]] = {
     "pipeline": frozenset({"approval", "env", "notifications", "on_failure", "secrets"}),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from taxiway.agents.base import Agent
 from taxiway.spec import stages
@@ -12,7 +12,7 @@ from taxiway.spec.measured import check_range
 from taxiway.spec.models import PIPELINE_ID, Policy, PolicySpec
 from taxiway.spec.reading import validate
 from taxiway.spec.source import Node, Report, parse
-from taxiway.spec.thinking import REPAIR, check_thinks
+from taxiway.spec.thinking import REPAIR, check_models, check_thinks
 from taxiway.spec.values import Threshold, read_gate
 from taxiway.spec.words import did_you_mean, show
 
@@ -27,28 +27,47 @@ def load_policy(content: bytes, path: str, agents: Mapping[str, Agent]) -> Polic
     root, report = source.root, source.report
     spec = validate(PolicySpec, root, report, kind="policy", needed={"policy": "x"})
     gates: dict[str, tuple[Threshold, ...]] = {}
-    for name, raw in spec.gates.items():
+    for name in _below(root, "gates").plain():
         agent = find_agent(name, root.find(["gates", name], key=True), agents, report)
         node = root.find(["gates", name])
-        found = stages.read_gates(raw, node, report)
+        found = stages.read_gates(spec.gates.get(name, ()), node, report)
         gates[name] = tuple(gate for gate, _ in found)
         if agent:
             stages.check_metrics(found, agent, report)
             stages.check_floor(check_range(found, agent, report), agent, None, report)
-    for index, waiver in enumerate(spec.waivers):
-        node = root.find(["waivers", index])
-        agent = find_agent(waiver.agent, node.find(["agent"]), agents, report)
-        floor = [*gates.get(waiver.agent, ()), *(read_gate(g) for g in agent.default_gates())] if agent else []
-        if agent and not any(gate.metric == waiver.metric for gate in floor):
-            hint = did_you_mean(waiver.metric, {g.metric for g in floor}, otherwise="only default gates and the policy's own can be waived")
-            report.add(node.find(["metric"]), f"there is no gate on {show(waiver.metric)} to waive", rule="unknown-metric", hint=hint)
-    for name in spec.models.agents if spec.models else ():
+    unread = not spec.gates and bool(_below(root, "gates").plain())
+    for node in waivers if isinstance(waivers := root.find(["waivers"]).value, list) else ():
+        _check_waiver(node, None if unread else gates, agents, report)
+    if spec.models:
+        check_models(spec.models, root.find(["models"]), report)
+    # By the file's own words: one that is broken must not hide the others.
+    for name in _below(_below(root, "models"), "agents").plain():
         at = root.find(["models", "agents", name], key=True)
-        if name != REPAIR and (agent := find_agent(name, at, agents, report)):
+        if name != REPAIR and (agent := find_agent(name, at, agents, report, beside=[REPAIR])):
             check_thinks(agent, at, agents, report)
     report.raise_if_any()
     lines = tuple(root.find(["waivers", index]).line for index in range(len(spec.waivers)))
     return Policy(spec, path, hashlib.sha256(content).hexdigest(), gates, lines)
+
+
+def _below(node: Node, key: str) -> Node:
+    """The mapping below `key`; an empty one where there is none."""
+    found = node.get(key)
+    return found if found and isinstance(found.value, dict) else Node(node.line, node.column, {})
+
+
+def _check_waiver(node: Node, gates: Mapping[str, tuple[Threshold, ...]] | None, agents: Mapping[str, Agent], report: Report) -> None:
+    """Report a waiver of what is no gate; `gates` are the policy's own, None where they cannot be read."""
+    name, metric = (found.value if (found := node.get(word)) else None for word in ("agent", "metric"))
+    if not isinstance(name, str) or not name:
+        return  # reported already
+    agent = find_agent(name, node.find(["agent"]), agents, report)
+    if agent is None or gates is None or not isinstance(metric, str) or not metric:
+        return
+    floor = [*gates.get(name, ()), *(read_gate(g) for g in agent.default_gates())]
+    if not any(gate.metric == metric for gate in floor):
+        hint = did_you_mean(metric, {g.metric for g in floor}, otherwise="only default gates and the policy's own can be waived")
+        report.add(node.find(["metric"]), f"there is no gate on {show(metric)} to waive", rule="unknown-metric", hint=hint)
 
 
 def find_policy(name: str | None, policies: Mapping[str, Policy], root: Node, report: Report) -> Policy | None:
@@ -72,9 +91,9 @@ def _known(policies: Mapping[str, Policy]) -> str:
     return f"there is {', '.join(sorted(policies))}" if policies else "there is none beside this file"
 
 
-def find_agent(name: str, at: Node, agents: Mapping[str, Agent], report: Report) -> Agent | None:
-    """The agent of that name; None, and reported at `at`, where none is installed."""
+def find_agent(name: str, at: Node, agents: Mapping[str, Agent], report: Report, *, beside: Iterable[str] = ()) -> Agent | None:
+    """The agent of that name; None, and reported at `at`, where none is installed. `beside` are other names that may stand there."""
     if name not in agents:
-        hint = did_you_mean(name, agents) or "install the package that brings it"
+        hint = did_you_mean(name, [*agents, *beside]) or "install the package that brings it"
         report.add(at, f"unknown agent {show(name)}", rule="unknown-agent", hint=hint)
     return agents.get(name)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from taxiway.agents.base import Later
-from taxiway.spec.places import ELSEWHERE, LATER
+from taxiway.spec.places import ELSEWHERE, ENTRIES, LATER
 from taxiway.spec.source import Node, Report
 from taxiway.spec.words import did_you_mean, number, show
 
@@ -25,8 +25,8 @@ _RANGES = {
     "multiple_of": "a multiple of {multiple_of}",
     "too_short": "at least {min_length} entries",
     "too_long": "at most {max_length} entries",
-    "string_too_short": "at least {min_length} characters",
-    "string_too_long": "at most {max_length} characters",
+    "string_too_short": "",
+    "string_too_long": "",
 }
 _DURATIONS = ("timeout", "duration", "first", "most", "for", "every")
 _KINDS = {
@@ -83,9 +83,10 @@ def explain(detail: ErrorDetails, node: Node, report: Report, *, model: type[Bas
     elif what == "spec":
         report.add(at, context["problem"], rule=context["rule"], hint=context["hint"])
     elif what in _KINDS:
-        report.add(
-            at, f"{_label(loc)}must be {_KINDS[what]}, not {_is(detail['input'])}", rule="wrong-type", hint=_hint_of_type(what, at, name)
-        )
+        holder = str(loc[-2]) if len(loc) > 1 else ""
+        hint = ENTRIES.get(holder, "") if what.startswith("model_") else ""
+        problem = f"{_label(loc)}must be {_KINDS[what]}, not {_is(detail['input'])}"
+        report.add(at, problem, rule="wrong-type", hint=hint or _hint_of_type(what, at, name))
     elif what in _RANGES:
         _out_of_range(detail, at, report)
     elif what == "string_pattern_mismatch":
@@ -102,11 +103,20 @@ def explain(detail: ErrorDetails, node: Node, report: Report, *, model: type[Bas
 
 
 def _out_of_range(detail: ErrorDetails, at: Node, report: Report) -> None:
-    value, bounds = detail["input"], detail.get("ctx", {})
+    value, bounds, label = detail["input"], detail.get("ctx", {}), _label(detail["loc"])
+    if detail["type"] == "string_too_short":
+        least = int(bounds["min_length"])
+        problem = f"is shorter than {least} characters: {_is(value)}" if value else "is empty"
+        report.add(at, f"{label}{problem}", rule="out-of-range", hint="write more" if value else "write something, or remove the key")
+        return
+    if detail["type"] == "string_too_long":
+        problem = f"is longer than {number(int(bounds['max_length']))} characters: {_is(value)}"
+        report.add(at, f"{label}{problem}", rule="out-of-range", hint="shorten it")
+        return
     wanted = _RANGES[detail["type"]].format(**{word: number(bound) if _is_number(bound) else bound for word, bound in bounds.items()})
     empty = detail["type"] == "too_short" and not value
     problem = "has no entries" if empty else f"is out of range: {_is(value)}"
-    report.add(at, f"{_label(detail['loc'])}{problem}", rule="out-of-range", hint=wanted.replace(" 1 entries", " 1 entry"))
+    report.add(at, f"{label}{problem}", rule="out-of-range", hint=wanted.replace(" 1 entries", " 1 entry"))
 
 
 def _pattern(loc: tuple[int | str, ...], node: Node, report: Report, pattern: str, value: object) -> None:
