@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from taxiway import gates as gate
-from taxiway.agents.base import Agent, StageAttempt
+from taxiway.agents.base import REPAIR, Agent, StageAttempt
 from taxiway.agents.masking import Mask
 from taxiway.attempt_log import AttemptLog
 from taxiway.before import Before
@@ -40,7 +40,6 @@ from taxiway.records import Cost, Result, Verdict
 from taxiway.render import render, stage_scope
 from taxiway.results import compact, failed_result
 from taxiway.shelf import Shelf
-from taxiway.spec.thinking import REPAIR, needed
 from taxiway.stop import Stop
 from taxiway.tries import Memory, Mending, Tries
 
@@ -351,7 +350,7 @@ class _Attempt:
             given = render(how.inputs, self._scope_of(self.stage))
         except InputError:
             return ""  # the repair says what is wrong with its inputs
-        return self.minds.of(how.agent, reports)[1] if needed(self.agents[how.agent], given) else ""
+        return self.minds.of(how.agent, reports)[1] if self.agents[how.agent].needs_model(given) else ""
 
     def _repair_or_say(self, mended: Mending, tries: Tries, reports: Path, lease: Lease) -> None:
         """Repair; where the budget ends that, what was to be repaired is told with it."""

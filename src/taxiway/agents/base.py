@@ -15,9 +15,11 @@ from taxiway.records import Cost, Model, Result, Verdict
 if TYPE_CHECKING:
     from taxiway.agents.mind import Mind  # only attempts need it, and this module is read while DAGs are parsed
 
-__all__ = ["API_VERSION", "Agent", "AgentInput", "Later", "Metric", "ModelUse", "StageAttempt", "WithinTimeout"]
+__all__ = ["API_VERSION", "REPAIR", "Agent", "AgentInput", "Later", "Metric", "ModelUse", "StageAttempt", "WithinTimeout"]
 
 API_VERSION = 1
+REPAIR = "repair"
+"""What stands for repairs among the agents of a policy's `models:`."""
 
 
 class AgentInput(Model):
@@ -145,6 +147,11 @@ class Agent:
     def after_failure(self) -> bool:
         """Whether its stage runs only where one that it covers failed."""
         return self.effect in ("undoes", "explains")
+
+    def needs_model(self, given: Mapping[str, Any]) -> ModelUse | None:
+        """What comes of a stage with this `with` that cannot work without a model; None for one that can."""
+        use = self.uses_model(given) if self.asks else None
+        return use if use and use.fails else None
 
     def default_gates(self, given: Mapping[str, Any] | None = None) -> tuple[str, ...]:
         """The default gates of a stage with this `with`, as the spec writes it; without one, all that there are.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from taxiway.agents.base import Agent, ModelUse
+from taxiway.agents.base import REPAIR, Agent, ModelUse
 from taxiway.compiler.plan import NONE, ModelChoice, Plan, PlannedStage
-from taxiway.spec.thinking import REPAIR, UNREPAIRED
+from taxiway.spec.thinking import UNREPAIRED
 
 __all__ = ["Asked", "asked"]
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from taxiway.agents.base import Agent, ModelUse
+from taxiway.agents.base import REPAIR, Agent, ModelUse
 from taxiway.spec.models import ModelsSpec, Policy, StageSpec
 from taxiway.spec.source import Node, Report
 from taxiway.spec.words import show
 
-__all__ = ["NONE", "REPAIR", "UNREPAIRED", "check_asked", "check_models", "check_thinks", "chosen", "needed"]
+__all__ = ["NONE", "REPAIR", "UNREPAIRED", "check_asked", "check_models", "check_thinks", "chosen"]
 
 NONE = "none"
-REPAIR = "repair"
-"""What stands for repairs among the agents of `models:`."""
 UNREPAIRED = ModelUse("nothing will be repaired")
 """What comes of `repair` without a model."""
 
@@ -23,12 +20,6 @@ def chosen(models: ModelsSpec, name: str) -> str:
     """The model of an agent, or of `repair`; `none` for no model."""
     own = models.agents.get(name)
     return (own.model if own else None) or models.model
-
-
-def needed(agent: Agent, given: Mapping[str, Any]) -> ModelUse | None:
-    """What comes of an agent with this `with` that cannot work without a model; None for one that can."""
-    use = agent.uses_model(given) if agent.asks else None
-    return use if use and use.fails else None
 
 
 def check_models(models: ModelsSpec, node: Node, report: Report) -> None:
@@ -86,7 +77,7 @@ def check_asked(
             (agents[name], stage.with_, ("agent",)),
             (mender, stage.repair.with_ if stage.repair else {}, ("repair", "agent")),
         ):
-            use = needed(agent, given) if agent else None
+            use = agent.needs_model(given) if agent else None
             if agent and use and chosen(models, agent.name) == NONE:
                 without, what = (UNREPAIRED.without, "the repair") if agent is mender else (use.without, "the stage")
                 hint = f"give it one in the policy: `models: {{agents: {{{agent.name}: {{model: ...}}}}}}`, or remove {what}"
