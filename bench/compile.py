@@ -28,7 +28,7 @@ PEER_MOST = 100
 
 def install_peer(folder: Path) -> str:
     """Put dag-factory on this process's path; what went wrong, or ""."""
-    from taxiway.integrations.indexes import uv_binary, uv_environment  # noqa: PLC0415
+    from taxiway.integrations.indexes import uv_binary, uv_environment  # noqa: PLC0415 - what is measured must not find it imported
 
     argv = [uv_binary(), "pip", "install", "--quiet", "--python", sys.executable, "--target", str(folder), "--no-deps", PEER]
     ended = subprocess.run(argv, env=uv_environment(os.environ), capture_output=True, text=True, check=False)
@@ -38,8 +38,8 @@ def install_peer(folder: Path) -> str:
 
 def parse(file: Path) -> int:
     """Parse and serialise; the number of DAGs. Raises where there is an import error."""
-    import structlog  # noqa: PLC0415
-    from airflow.dag_processing.processor import DagFileParseRequest, _parse_file  # noqa: PLC0415
+    import structlog  # noqa: PLC0415 - in the fork
+    from airflow.dag_processing.processor import DagFileParseRequest, _parse_file  # noqa: PLC0415 - in the fork
 
     found = _parse_file(DagFileParseRequest(file=str(file), bundle_path=file.parent, bundle_name="bench"), structlog.get_logger())
     if found is None or found.import_errors or len(found.serialized_dags) != 1:
@@ -49,8 +49,8 @@ def parse(file: Path) -> int:
 
 def parsed(folder: Path) -> float:
     """CPU seconds for every module of a folder, each in a fork that has what the dag-processor imports beforehand."""
-    import structlog  # noqa: PLC0415
-    from airflow.dag_processing.processor import _pre_import_airflow_modules  # noqa: PLC0415
+    import structlog  # noqa: PLC0415 - as below
+    from airflow.dag_processing.processor import _pre_import_airflow_modules  # noqa: PLC0415 - once `prepare` has set up Airflow
 
     total = 0.0
     for file in sorted(folder.glob("*.py")):
@@ -61,7 +61,7 @@ def parsed(folder: Path) -> float:
 
 def refreshed(source: Path, place: Path, change: Callable[[], None] = lambda: None) -> tuple[float, float, Path]:
     """CPU seconds of the bundle's first refresh and of one after `change`, and where the modules are."""
-    from taxiway_airflow.bundle import PipelineBundle  # noqa: PLC0415
+    from taxiway_airflow.bundle import PipelineBundle  # noqa: PLC0415 - its import is part of a first refresh
 
     bundle = PipelineBundle(
         name="bench", source=str(source), home=str(place), store=str(place / "store"), pools=NoPools(), maintenance=False

@@ -81,14 +81,14 @@ class Row:
 def fetch(names: list[str], into: Path) -> dict[str, Path]:
     """Source distributions by pip's own client and settings; not by `pip download`, which would build each to learn its name."""
     from pip._internal.commands.download import DownloadCommand  # noqa: PLC0415 - pip offers no other way
-    from pip._vendor.packaging.specifiers import SpecifierSet  # noqa: PLC0415
+    from pip._vendor.packaging.specifiers import SpecifierSet  # noqa: PLC0415 - as above
 
     command = DownloadCommand("download", "")
     options, _ = command.parse_args(["--no-deps", "--no-binary", ":all:", "--quiet", "--quiet", *names])
     found: dict[str, Path] = {}
     with command.main_context():
         session = command.get_default_session(options)
-        finder = command._build_package_finder(options=options, session=session)  # noqa: SLF001
+        finder = command._build_package_finder(options=options, session=session)  # noqa: SLF001 - as above
         for wanted in names:
             name, _, version = wanted.partition("==")
             best = finder.find_best_candidate(name, SpecifierSet(f"=={version}") if version else None).best_candidate
