@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from taxiway.agents.validate.check import Context, NotMeasured, read_report, tail
 from taxiway.agents.validate.files import Layout
 from taxiway.agents.validate.junit import read_junit
-from taxiway.agents.validate.options import read_options
+from taxiway.agents.validate.options import pytest_arguments, read_options
 from taxiway.agents.validate.record import Record, read_events, read_record
 from taxiway.agents.validate.servers import run_beside_servers
 from taxiway.agents.validate.tests import must_agree
@@ -185,23 +185,9 @@ def _write(setting: Setting, folder: Path, keys: tuple[bytes, bytes], tests: Seq
 
 
 def _arguments(inputs: E2eInput, file: str) -> list[str]:
-    configuration = f"{{project}}/{file}" if file else "{reports}/pytest.ini"
     screenshot = {"never": "off", "on-failure": "only-on-failure", "always": "on"}[inputs.screenshot]
     return [
-        *("-c", configuration, "--rootdir={project}", "--confcutdir={project}", "-q", "--tb=short", "--color=no"),
-        *("-p", "no:cacheprovider", "--continue-on-collection-errors", "--junitxml={reports}/junit.xml"),
-        *(
-            "-o",
-            "addopts=",
-            "-o",
-            "testpaths=",
-            "-o",
-            "norecursedirs=.git",
-            "-o",
-            "junit_family=xunit2",
-            "-o",
-            "junit_duration_report=total",
-        ),
+        *pytest_arguments(file),
         *("--browser", inputs.browser, "--base-url={url}", "--output={reports}/output", "--full-page-screenshot"),
         *(f"--tracing={_KEEP[inputs.trace]}", f"--video={_KEEP[inputs.video]}", f"--screenshot={screenshot}"),
         # Of pytest-playwright's own making under pytest 9; a project that makes warnings errors is not to blame.

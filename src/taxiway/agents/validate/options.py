@@ -14,12 +14,24 @@ from typing import Any
 from taxiway.errors import ProjectError
 from taxiway.manifest import read_inside
 
-__all__ = ["Options", "read_options"]
+__all__ = ["Options", "pytest_arguments", "read_options"]
 
 _PLACES = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
 _KEEP = re.compile(r"--(import-mode|asyncio-mode|anyio-mode|strict-markers|strict-config|strict|ds|dc|reuse-db|nomigrations)(=.*)?")
 _WITH_VALUE = {"--import-mode", "--asyncio-mode", "--ds", "--dc", "-W"}
 _DEFAULTS = {"python_files": "test_*.py *_test.py", "python_classes": "Test", "python_functions": "test"}
+
+
+def pytest_arguments(file: str) -> tuple[str, ...]:
+    """How pytest runs where it measures, with a configuration file of the project ("" for none): nothing that a project sets otherwise
+    decides which tests run, or how they are counted."""
+    return (
+        *("-c", f"{{project}}/{file}" if file else "{reports}/pytest.ini", "--rootdir={project}", "--confcutdir={project}"),
+        *("-q", "--tb=short", "--color=no", "-p", "no:cacheprovider"),
+        *("--continue-on-collection-errors", "--junitxml={reports}/junit.xml"),
+        *("-o", "addopts=", "-o", "testpaths=", "-o", "norecursedirs=.git"),
+        *("-o", "junit_family=xunit2", "-o", "junit_duration_report=total"),
+    )
 
 
 @dataclass

@@ -15,7 +15,7 @@ from taxiway.agents.validate.files import Layout
 from taxiway.agents.validate.finding import Finding
 from taxiway.agents.validate.junit import mangle, read_junit
 from taxiway.agents.validate.listing import Definition, defined_tests
-from taxiway.agents.validate.options import Options, read_options
+from taxiway.agents.validate.options import Options, pytest_arguments, read_options
 from taxiway.agents.validate.record import Record, read_record
 from taxiway.agents.validate.servers import keep_logs, run_beside_servers
 from taxiway.agents.validate.toolset import pytest_site
@@ -164,22 +164,8 @@ def _site(environment: Environment, tools: Environment) -> tuple[str, bool]:
 
 
 def _arguments(options: Options, paths: list[str]) -> list[str]:
-    file = f"{{project}}/{options.file}" if options.file else "{reports}/pytest.ini"
     return [
-        *("-c", file, "--rootdir={project}", "--confcutdir={project}", "-q", "--tb=short", "--color=no"),
-        *("-p", "no:cacheprovider", "--continue-on-collection-errors", "--junitxml={reports}/junit.xml"),
-        *(
-            "-o",
-            "addopts=",
-            "-o",
-            "testpaths=",
-            "-o",
-            "norecursedirs=.git",
-            "-o",
-            "junit_family=xunit2",
-            "-o",
-            "junit_duration_report=total",
-        ),
+        *pytest_arguments(options.file),
         *options.arguments,
         "--",
         *paths,
