@@ -35,5 +35,6 @@ class OneAirflow(LoadScopeScheduling):
         return next((folder for folder in ("tests/airflow/", "tests/agents/e2e/") if nodeid.startswith(folder)), nodeid)
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> OneAirflow:
     return OneAirflow(config, log)
