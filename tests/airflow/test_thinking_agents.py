@@ -1,4 +1,7 @@
-"""The agents that ask a model, on a real scheduler: browser tests, diagnoses, conflicts, pull requests, and a purse that branches share."""
+"""The agents that ask a model, on a real scheduler: browser tests, diagnoses, conflicts, pull requests, and a purse that branches share.
+
+And a repair by an agent that asks none.
+"""
 
 from __future__ import annotations
 
@@ -76,6 +79,16 @@ stages:
   integrate: {{agent: integrate}}
   why: {{agent: diagnose, recovers: [validate, integrate]}}
 """
+MENDED = f"""
+pipeline: mended_without_a_model
+{COMMON.replace("thinking", "open")}
+stages:
+  validate:
+    agent: validate
+    with: {{checks: [tests]}}
+    repair: {{attempts: 2, agent: scribe, with: {{files: {{{CODE}: {json.dumps(FILES[CODE])}}}}}}}
+  integrate: {{agent: integrate}}
+"""
 CLASH = f"""
 pipeline: clash_asked_about
 {COMMON}
@@ -128,6 +141,7 @@ def runs(airflow, forge, tmp_path_factory):
     texts = {
         "browser tests": BROWSER_TESTS,
         "a failure": EXPLAINED,
+        "a mender": MENDED,
         "a clash, and sure": CLASH,
         "a clash, and not sure": CLASH,
         "offered": OFFERED,
@@ -137,7 +151,8 @@ def runs(airflow, forge, tmp_path_factory):
         del texts["browser tests"]
     for text in texts.values():
         airflow.save(text)
-    files = {"a failure": {**FILES, CODE: WRONG}, "browser tests": WEB_SERVICE}
+    wrong = {**FILES, CODE: WRONG}
+    files = {"a failure": wrong, "a mender": wrong, "browser tests": WEB_SERVICE}
     origins = {key: repository(tmp_path_factory.mktemp("agents"), key, files.get(key, FILES)) for key in texts if key != "offered"}
     origins["offered"] = forge.git_url
     for key in CLASHES:
@@ -229,6 +244,20 @@ def test_a_failure_is_explained_and_stays_a_failure(airflow, runs):
     assert (summary["outcome"], summary["failures"]) == ("failed", ["validate ended failed", "integrate ended upstream_failed"])
     assert summary["cost"]["calls"] == 2
     assert git(origin, "log", "--format=%s", "main") == "Split words"
+
+
+def test_an_agent_mends_what_failed_in_a_try_of_its_own(airflow, runs):
+    done, origin = runs["a mender"]
+    assert stages(done) == dict.fromkeys(("validate", "integrate"), "success")
+    validated = done.result("validate")
+    # The first try measured, the second mended and measured again; nobody asked a model.
+    assert (done.tasks["validate"].tries, len(validated.repairs), validated.cost) == (2, 1, None)
+    assert git(origin, "show", f"main:{CODE}") == FILES[CODE].strip()
+    assert {v.stage: v.commit for v in done.result("integrate").verdicts}["validate"] == done.result("integrate").commit
+    trailers = git(origin, "log", "-1", "--format=%(trailers)", validated.commit)
+    assert "Taxiway-Agent: scribe" in trailers
+    assert "Taxiway-Stage: validate" in trailers
+    assert airflow.claude.asked("a mender") == []
 
 
 CLASHES = ("a clash, and sure", "a clash, and not sure")
