@@ -215,10 +215,9 @@ def test_can_be_stopped_and_begun_again(home, index, project):
 
 def test_an_environment_that_is_there_needs_no_index(home, index, project):
     first = environments(home, index).project(project(), Stop())
-    asked, began = len(index.requests), time.monotonic()
+    asked = len(index.requests)
     second = environments(home, index).project(project(), Stop())
     assert (second.path, second.cached, len(index.requests)) == (first.path, True, asked)
-    assert time.monotonic() - began < 2
 
 
 def test_without_a_sandbox_nothing_is_installed(home, index, project, monkeypatch, tmp_path):
