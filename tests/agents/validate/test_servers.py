@@ -121,16 +121,19 @@ def servers_of(bench: Bench) -> list[list[str]]:
 
 
 KILLED = """
-import os, signal, time, psycopg, pytest
+import os, signal, time, psycopg
+from contextlib import suppress
 
 def postgres():
-    for name in os.listdir("/proc"):
-        if name.isdigit() and os.path.basename(open(f"/proc/{name}/comm").read().strip()) == "postgres":
-            yield int(name)
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError), open(f"/proc/{name}/comm") as comm:  # it may end meanwhile
+            if comm.read().strip() == "postgres":
+                yield int(name)
 
 def test_kills_it():
-    for pid in postgres():
-        os.kill(pid, signal.SIGKILL)
+    for pid in list(postgres()):
+        with suppress(ProcessLookupError):  # its children go with the first of them
+            os.kill(pid, signal.SIGKILL)
     time.sleep(0.5)
 
 def test_needs_it():
