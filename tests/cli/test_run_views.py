@@ -84,6 +84,19 @@ def test_repairs_are_lines_as_the_run_goes_and_in_its_summary(console):
     assert "repairs   a: 2\n          abc Raise it\n          def Raise it [more]\n" in console.file.getvalue()
 
 
+def test_a_log_has_all_that_a_stage_said_and_a_table_two_lines_of_it(console):
+    long = f"began {'so ' * 60}and ended"
+    stage = Stage("a", task("a", "success"), Result(summary=long))
+    with Lines(console) as view:
+        view.show(RUN, [stage])
+    assert console.file.getvalue().endswith(f"a: success in 4.2 s: {long}\n")
+    terminal = Console(file=io.StringIO(), width=100, force_terminal=True)
+    with LiveTable(terminal) as view:
+        view.show(RUN, [stage])
+    assert "began so so" in terminal.file.getvalue()
+    assert "and ended" not in terminal.file.getvalue()
+
+
 def test_a_table_on_a_terminal():
     console = Console(file=io.StringIO(), width=100, force_terminal=True)
     with LiveTable(console) as view:

@@ -167,7 +167,7 @@ class Lines:
             self._shown[stage.id] = now
             repairs = stage.result.repairs if stage.result else ()
             for number, text in list(enumerate(repairs, 1))[self._repairs.get(stage.id, 0) :]:
-                self.say(f"{stage.id}: repair {number} was commit {_short(text)}")
+                self.say(f"{stage.id}: repair {number} was commit {_flat(text)}")
             self._repairs[stage.id] = max(len(repairs), self._repairs.get(stage.id, 0))
             self.say(self._line(stage))
 
@@ -178,7 +178,7 @@ class Lines:
         if stage.state in ("success", "failed") and (took := stage.seconds(time.time())):
             text += f" in {took} s"
         if stage.result and stage.result.summary:
-            text += f": {_told(stage.result.summary, _BELOW)}"
+            text += f": {_told(stage.result.summary, _BELOW, _flat)}"
         return text
 
 
@@ -217,17 +217,21 @@ def stage_table(stages: Sequence[Stage], title: str = "") -> Table:
     for stage in stages:
         style = _COLOURS.get(stage.state, "")
         state = f"[{style}]{escape(stage.word)}[/]" if style else escape(stage.word)
-        summary = _told(stage.result.summary, "") if stage.result else ""
+        summary = _told(stage.result.summary, "", _short) if stage.result else ""
         table.add_row(escape(stage.id), state, str(stage.tries or ""), stage.seconds(now), escape(summary))
     return table
 
 
-def _told(summary: str, indent: str) -> str:
-    """On one line, and of an error its hint on one of its own."""
+def _told(summary: str, indent: str, line: Callable[[str], str]) -> str:
+    """Each part as `line` makes one of it: what was done or went wrong, and of an error its hint below."""
     problem, _, hint = summary.partition("\n  hint: ")
-    return f"{_short(problem)}\n{indent}hint: {_short(hint)}" if hint else _short(problem)
+    return f"{line(problem)}\n{indent}hint: {line(hint)}" if hint else line(problem)
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _short(text: str) -> str:
-    line = " ".join(text.split())
+    line = _flat(text)
     return line if len(line) <= 160 else f"{line[:159]}…"  # noqa: PLR2004 - two lines of a terminal
