@@ -2,6 +2,7 @@
 
 import os
 from datetime import date
+from pathlib import Path
 
 import pytest
 
@@ -127,3 +128,27 @@ def test_what_is_no_file_is_refused(tmp_path, kind):
 
 def test_a_folder_that_is_not_there_has_no_pipelines(tmp_path):
     assert compile_folder(tmp_path / "nothing", AGENTS) == {}
+
+
+def test_only_what_was_asked_for_is_checked(tmp_path):
+    write(
+        tmp_path,
+        {
+            "a.yaml": SPEC.format("a") + "policy: one\n",
+            "b.yaml": "pipeline: b\nghost: 1\n" + SPEC.format("b").partition("\n")[2],
+            "policies/one.yaml": "policy: one\n",
+            "policies/two.yaml": "policy: two\nghost: 1\n",
+            "templates/x.yaml": "templates: {x: {agnt: validate}}\n",
+        },
+    )
+
+    def wrong(*names):
+        found = check([tmp_path / name for name in names], AGENTS, date(2026, 1, 1))
+        return sorted({Path(p.at.path).name for p in found.problems}), found.files
+
+    assert wrong("a.yaml") == ([], 1)
+    assert wrong("policies/one.yaml", "a.yaml") == ([], 2)
+    assert wrong("policies/two.yaml") == (["two.yaml"], 1)
+    assert wrong("policies") == (["two.yaml"], 2)
+    assert wrong("templates") == (["x.yaml"], 1)
+    assert wrong("") == (["b.yaml", "two.yaml", "x.yaml"], 5)
