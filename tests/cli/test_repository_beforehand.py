@@ -1,5 +1,6 @@
 """What plan and run say beforehand of the repository that a run would work on, with real git."""
 
+import shlex
 import subprocess
 
 import pytest
@@ -81,14 +82,33 @@ def test_what_pushes_nothing_there_may_run(tmp_path, project, params, pipeline):
     check_repository(planned(tmp_path, pipeline), {"repository": str(project), **params}, registry())
 
 
-@pytest.mark.parametrize("kind", ["bare", "another branch", "not there", "no repository", "on a server", "new"])
+@pytest.mark.parametrize("kind", ["bare", "another branch", "on a server", "new"])
 def test_other_repositories_may_be_used(tmp_path, project, kind):
-    urls = {"bare": str(tmp_path / "bare.git"), "not there": "/ghost", "no repository": str(tmp_path), "new": ""}
+    urls = {"bare": str(tmp_path / "bare.git"), "new": ""}
     git(tmp_path, "clone", "-q", "--bare", str(project), "bare.git")
     if kind == "another branch":
         git(project, "checkout", "-q", "-b", "mine")
     url = urls.get(kind, "https://git.example.com/a/b" if kind == "on a server" else str(project))
     check_repository(planned(tmp_path), {"repository": url}, registry())
+
+
+@pytest.mark.parametrize(
+    ("place", "problem", "hint"),
+    [
+        ("ghost", "{} does not exist on this machine", "check the path"),
+        ("plain", "{} is no git repository", "git -C {} init"),
+        ("a project/inside", "{} is no git repository", "git -C {} init"),
+    ],
+)
+def test_a_folder_that_git_cannot_clone(tmp_path, project, place, problem, hint):
+    (tmp_path / "plain").mkdir()
+    (project / "inside").mkdir()
+    folder = tmp_path / place
+    with pytest.raises(InputError) as refused:
+        check_repository(planned(tmp_path), {"repository": str(folder)}, registry())
+    assert refused.value.problem == problem.format(folder)
+    assert hint.format(shlex.quote(str(folder))) in refused.value.hint
+    assert subprocess.run(["git", "clone", "-q", str(folder), str(tmp_path / "c")], capture_output=True, check=False).returncode
 
 
 def test_a_work_tree_of_it_counts_too(tmp_path, project):

@@ -8,7 +8,7 @@ from pathlib import Path
 from taxiway.errors import TaxiwayError
 from taxiway.integrations.git_process import Bounds, Done, run
 
-__all__ = ["CHECKED_OUT", "checked_out"]
+__all__ = ["CHECKED_OUT", "checked_out", "no_repository"]
 
 CHECKED_OUT = "give a bare repository, check another branch out there, or set `git config receive.denyCurrentBranch updateInstead`"
 """What to do about a branch that git does not let others move."""
@@ -29,6 +29,18 @@ def checked_out(folder: Path) -> frozenset[str]:
     if trees.code or allowed:
         return frozenset()
     return frozenset(line.removeprefix(_BRANCH) for line in trees.text.splitlines() if line.startswith(_BRANCH))
+
+
+def no_repository(folder: Path) -> str:
+    """Why git cannot clone the folder, where that shows at once; "" where it can, or where git itself says nothing."""
+    if not folder.exists():
+        return "does not exist on this machine"
+    try:
+        # As a clone asks: a folder inside a repository is none.
+        told = _git(Path("/"), "ls-remote", "--quiet", str(folder))
+    except (TaxiwayError, OSError):  # the run says it, in its own words
+        return ""
+    return "is no git repository" if told.code and "does not appear to be a git repository" in told.err else ""
 
 
 def _git(folder: Path, *words: str) -> Done:
