@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from taxiway.agents.tools import TOOL_NAMES, Limits, ToolError, Tools
+from taxiway.agents.tools import TOOLS, Limits, ToolError, Tools
 from taxiway.errors import Cancelled
 from taxiway.integrations.sandbox import ProcessSandbox
 from taxiway.stop import Stop
@@ -124,7 +124,7 @@ def test_a_stopped_run_calls_nothing(place):
 
 def test_specifications_are_the_same_every_time(tools):
     assert tools.specifications == tools.specifications
-    assert tuple(tool["name"] for tool in tools.specifications) == TOOL_NAMES
+    assert tuple(tool["name"] for tool in tools.specifications) == tuple(TOOLS)
     for tool in tools.specifications:
         assert tool["description"]
         assert tool["input_schema"]["additionalProperties"] is False

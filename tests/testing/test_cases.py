@@ -196,6 +196,17 @@ WRONG = {
     "a reply that does both": ("it: {replies: [{say: x, fail: 500}]}", "a reply says something, uses tools, stops, or fails", ""),
     "a reply that stops and fails": ("it: {replies: [{stop: refusal, fail: 500}]}", "a reply says something, uses tools, stops", ""),
     "unknown tool": ("it: {replies: [{use: {replce: {path: a}}}]}", "3:25: error: no model has a tool 'replce'", "did you mean 'replace'?"),
+    "unknown argument": (
+        "it: {replies: [{use: {write: {pth: a, content: b}}}]}",
+        "3:33: error: unknown key 'pth'",
+        "did you mean 'path'?",
+    ),
+    "missing argument": ("it: {replies: [{use: {write: {path: a}}}]}", "error: 'content' is missing", "add `content:` here"),
+    "argument of a wrong type": (
+        "it: {replies: [{use: {read: {path: a, first: two}}}]}",
+        "3:48: error: 'first' must be a whole number",
+        "write digits",
+    ),
     "unknown tool of two": ("it: {replies: [{use: {hand_in: {}, shell: {}}}]}", "3:38: error: no model has a tool 'shell'", "known: check"),
     "no error status": ("it: {replies: [{fail: 200}]}", "out of range: 200", "at least 400"),
     "a path that leads out": ("it: {files: {../x: y}}", "error: '../x' is no path in the project", "from the project's root"),

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, ValidationError
@@ -22,7 +23,7 @@ from taxiway.errors import ProjectError
 from taxiway.ports import Cancellation, Command, Sandbox
 from taxiway.records import Model
 
-__all__ = ["LIMITS", "PROTECTED", "TOOL_NAMES", "Limits", "ToolError", "Tools", "is_protected", "plain_name"]
+__all__ = ["LIMITS", "PROTECTED", "TOOLS", "Limits", "ToolError", "Tools", "is_protected", "plain_name"]
 
 PROTECTED = (
     *(".taxiway.yaml", ".gitmodules", ".gitattributes", "*/.gitattributes"),
@@ -50,8 +51,6 @@ class Limits:
 
 
 LIMITS = Limits()
-TOOL_NAMES = ("list", "read", "search", "write", "replace", "delete", "check")
-"""All that a model may be given."""
 
 
 class ToolError(Exception):
@@ -111,6 +110,11 @@ class Check(Model):
     name: Name = Field(description="Which check")
 
 
+TOOLS: Mapping[str, type[Model]] = MappingProxyType(
+    {"list": List, "read": Read, "search": Search, "write": Write, "replace": Replace, "delete": Delete, "check": Check}
+)
+"""All there are, with what each takes; a stage offers some of them."""
+
 Checks = Mapping[str, Callable[[], str]]
 """Name -> what runs it and tells what it found."""
 
@@ -137,8 +141,7 @@ class Tools:
     def specifications(self) -> list[dict[str, Any]]:
         """The tools as the Messages API wants them, in an order that never changes (the prompt cache wants that)."""
         return [
-            {"name": name, "description": (model.__doc__ or "").strip(), "input_schema": _schema(model)}
-            for name, (model, _) in self._all().items()
+            {"name": name, "description": (TOOLS[name].__doc__ or "").strip(), "input_schema": _schema(TOOLS[name])} for name in self._all()
         ]
 
     def call(self, name: str, arguments: Any) -> str:
@@ -146,26 +149,21 @@ class Tools:
         self.stop.check()
         if name not in self._all():
             raise ToolError(f"there is no tool {name!r}; there are: {', '.join(self._all())}")
-        model, act = self._all()[name]
         try:
-            asked = model.model_validate(arguments)
+            asked = TOOLS[name].model_validate(arguments)
         except ValidationError as error:
             faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or name}: {e['msg']}" for e in error.errors()[:5])
             raise ToolError(f"{name} does not take this: {faults}") from error
         try:
-            return self._cut(act(asked))
+            return self._cut(self._all()[name](asked))
         except (OSError, UnicodeError) as error:
             raise ToolError(f"{name}: {getattr(error, 'strerror', None) or type(error).__name__}") from error
 
-    def _all(self) -> dict[str, tuple[type[Model], Callable[[Any], str]]]:
-        tools: dict[str, tuple[type[Model], Callable[[Any], str]]] = {
-            "list": (List, self._list),
-            "read": (Read, self._read),
-            "search": (Search, self._search),
-        }
+    def _all(self) -> dict[str, Callable[[Any], str]]:
+        tools: dict[str, Callable[[Any], str]] = {"list": self._list, "read": self._read, "search": self._search}
         if self.writable:
-            tools |= {"write": (Write, self._write), "replace": (Replace, self._replace), "delete": (Delete, self._delete)}
-        return {**tools, "check": (Check, self._check)} if self.checks else tools
+            tools |= {"write": self._write, "replace": self._replace, "delete": self._delete}
+        return {**tools, "check": self._check} if self.checks else tools
 
     # --- reading ----------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from taxiway.agents import Agent
 from taxiway.agents.loop import HAND_IN
-from taxiway.agents.tools import TOOL_NAMES
+from taxiway.agents.tools import TOOLS
 from taxiway.compiler.files import compile_file, read_bytes
 from taxiway.compiler.plan import Plan
 from taxiway.errors import OperatorError, SpecError
@@ -188,11 +188,13 @@ def _check_reply(reply: ReplySpec, at: Node, report: Report) -> None:
     if says is (reply.fail is not None):
         hint = "write {say: TEXT}, {use: {TOOL: {...}}}, {stop: refusal} or {fail: 529}"
         report.add(at, "a reply says something, uses tools, stops, or fails", rule="bad-value", hint=hint)
-    known = [*TOOL_NAMES, HAND_IN]
+    known = [*TOOLS, HAND_IN]
     for name in reply.use:
         if name not in known:
             place = at.find(["use", name], key=True)
             report.add(place, f"no model has a tool {show(name)}", rule="unknown-tool", hint=did_you_mean(name, known))
+        elif name in TOOLS:  # what is handed in differs by agent, and is checked when it comes
+            validate(TOOLS[name], at.find(["use", name]), report, needed=dict.fromkeys(TOOLS[name].model_fields, "x"))
 
 
 def _known(given: Iterable[str], known: Iterable[str], kind: str, report: Report, at: Callable[[str, int], Node]) -> None:
