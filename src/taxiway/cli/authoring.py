@@ -50,7 +50,8 @@ def new(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An answer: description, owner, or the default of a param.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to write it, instead of pipelines/NAME.yaml.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Where to write it, instead of pipelines/NAME.yaml; missing folders are made."),
     ] = None,
 ) -> None:
     """Make a pipeline from an example: asks on a terminal, and takes the example's answers without one.
