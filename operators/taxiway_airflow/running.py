@@ -51,7 +51,7 @@ def _run(plan: Plan, stage_id: str, context: Context, stop: Stop) -> Result:
     run = stage.run_key(plan.pipeline, dag_run.run_id)
     started = (dag_run.start_date or dag_run.run_after or datetime.now(UTC)).astimezone(UTC)
     params = dict(context["params"])
-    ports = build_ports(plan, run=run, params=params, started=dag_run.run_after or started, stage=plan.stage(stage_id))
+    ports = build_ports(plan, run=run, params=params, started=dag_run.run_after or started, stage=plan.stage(stage_id), stop=stop)
     attempt = stage.RunContext(
         run=run,
         attempt=ti.try_number,
