@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -11,12 +12,19 @@ from xdist.scheduler import LoadScopeScheduling
 import taxiway
 import taxiway_airflow
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from left_behind import Watch
+
+WATCH = pytest.StashKey[Watch]()
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--installed", action="store_true", help="refuse to run unless taxiway comes from an installed wheel")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.stash[WATCH] = Watch()
     if not config.getoption("--installed"):
         return
     site_packages = Path(sysconfig.get_paths()["purelib"]).resolve()
@@ -24,6 +32,12 @@ def pytest_configure(config: pytest.Config) -> None:
         place = Path(package.__file__).resolve()
         if not place.is_relative_to(site_packages):
             raise pytest.UsageError(f"--installed: {package.__name__} comes from {place}, not from {site_packages}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _watched(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What is left of an interrupted session is ended, wherever below its folder it lies."""
+    pytestconfig.stash[WATCH].below(tmp_path_factory.getbasetemp())
 
 
 class OneAirflow(LoadScopeScheduling):

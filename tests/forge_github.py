@@ -165,8 +165,9 @@ def branch(forge, _query, _data, refused, name):
 def rules(forge, _query, _data, refused, _name):
     if not forge.rulesets:
         raise refused(404, {"message": "Not Found"})
-    checks = [{"context": name} for name in forge.required]
-    return 200, [{"type": "deletion"}, {"type": "required_status_checks", "parameters": {"required_status_checks": checks}}]
+    # As of so many rulesets, each of which asks for one check.
+    checks = [{"type": "required_status_checks", "parameters": {"required_status_checks": [{"context": name}]}} for name in forge.required]
+    return 200, [{"type": "deletion"}, *checks]
 
 
 PULL, COMMIT = r"/pulls/(\d+)", r"/commits/([0-9a-f]{40})"

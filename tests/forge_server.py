@@ -51,7 +51,8 @@ class Fault:
 
     method: str
     path: str
-    status: int = 0  # 0: the connection is closed
+    status: int = 0  # 0: the connection is closed, after `hangs_s`
+    hangs_s: float = 0.0
     body: object = None
     headers: dict = field(default_factory=dict)
     times: int = 1
@@ -70,7 +71,7 @@ class ForgeServer:
         self.computing = 0  # so many looks until it knows whether a pull request merges
         self.page = 100
         self.faults, self.before, self.asked, self.wrong = [], {}, [], []
-        self.lock = threading.RLock()
+        self.lock, self.over = threading.RLock(), threading.Event()
 
     @property
     def git_url(self):
@@ -206,6 +207,8 @@ class Handler(BaseHTTPRequestHandler):
                 self.send(fault.status, fault.body, fault.headers)
             else:
                 self.close_connection = True
+        if fault and fault.hangs_s:
+            forge.over.wait(fault.hangs_s)
 
     def handled(self, forge, parts, raw):
         try:
@@ -266,6 +269,7 @@ def serving(kind, root):
     try:
         yield forge
     finally:
+        forge.over.set()
         server.shutdown()
         thread.join()
         server.server_close()

@@ -31,7 +31,7 @@ from taxiway.integrations.sandbox import ProcessSandbox
 from taxiway.integrations.servers import LocalServers
 from taxiway.integrations.servers_elsewhere import Address, GivenServers
 from taxiway.integrations.upgrading import package_managers
-from taxiway.ports import ArtifactStore, Forge, Ports
+from taxiway.ports import ArtifactStore, Cancellation, Forge, Ports
 
 if TYPE_CHECKING:
     import anthropic
@@ -52,8 +52,10 @@ def artifact_store() -> ArtifactStore:
     return DirectoryArtifacts(taxiway_home().artifacts)
 
 
-def build_ports(plan: Plan, *, run: str, params: Mapping[str, Any], started: datetime, stage: PlannedStage) -> Ports:
-    """Everything that one attempt can reach; raise OperatorError where this machine cannot offer it."""
+def build_ports(
+    plan: Plan, *, run: str, params: Mapping[str, Any], started: datetime, stage: PlannedStage, stop: Cancellation | None = None
+) -> Ports:
+    """Everything that one attempt can reach, until `stop` ends it; raise OperatorError where this machine cannot offer it."""
     home = taxiway_home()
     url = str(params.get("repository") or "")
     _refuse_what_others_cannot_see(url, stage)
@@ -64,7 +66,7 @@ def build_ports(plan: Plan, *, run: str, params: Mapping[str, Any], started: dat
     sandbox = ProcessSandbox(trusted=trusted or unisolated)
     environments = UvEnvironments(home, trusted=trusted, unisolated=unisolated)
     credentials = _credentials(plan, url)
-    workspace = GitWorkspace(home=home, pipeline=plan.pipeline, run=run, url=url, credentials=credentials, started=started)
+    workspace = GitWorkspace(home=home, pipeline=plan.pipeline, run=run, url=url, credentials=credentials, started=started, stop=stop)
     return Ports(
         sandbox=sandbox,
         environments=environments,
@@ -78,7 +80,7 @@ def build_ports(plan: Plan, *, run: str, params: Mapping[str, Any], started: dat
         models=models,
         secrets=(*_secrets(os.environ), *((credentials.token, credentials.private_key) if credentials else ())),
         servers=GivenServers(LocalServers(os.environ), _addresses(plan) if trusted else {}),
-        forge=_forge(plan, url, credentials) if stage.inputs.get("mode", "push") != "push" else None,
+        forge=_forge(plan, url, credentials, stop) if stage.inputs.get("mode", "push") != "push" else None,
         upgrades=package_managers(),
     )
 
@@ -164,13 +166,13 @@ def _address(server: str, name: str) -> Address | OperatorError:
     return address
 
 
-def _forge(plan: Plan, url: str, credentials: GitCredentials | None) -> Forge | None:
+def _forge(plan: Plan, url: str, credentials: GitCredentials | None, stop: Cancellation | None) -> Forge | None:
     """The forge that has the repository's pull requests, with the token that git logs in with."""
     if not url:
         return None
     entry = plan.policy.repository(url)
     kind, api = (entry.forge, entry.api) if entry else ("", "")
-    return find_forge(url, kind=kind, api=api, token=credentials.token if credentials else "")
+    return find_forge(url, kind=kind, api=api, token=credentials.token if credentials else "", stop=stop)
 
 
 def git_credentials(name: str) -> GitCredentials:

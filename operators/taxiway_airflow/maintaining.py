@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,13 +17,13 @@ from airflow.configuration import conf
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from taxiway.errors import OperatorError, TaxiwayError
+from taxiway.errors import OperatorError, TaxiwayError, TransientError
 from taxiway.home import Home
 from taxiway.integrations.git import GitWorkspace
 from taxiway.integrations.ledger import SqliteLedger
 from taxiway.integrations.local.target import LocalTarget
 from taxiway.maintenance import gc, reconcile
-from taxiway.ports import RunRecord
+from taxiway.ports import Cancellation, RunRecord
 from taxiway.stop import Stop
 from taxiway_airflow.bundle import PipelineBundle
 from taxiway_airflow.connections import git_credentials, taxiway_home
@@ -34,6 +35,7 @@ __all__ = ["AirflowRuns", "configured_bundles", "maintain"]
 log = logging.getLogger("taxiway.maintenance")
 
 _CLEAN_S = 3_600.0
+_LOOK_S = 0.2
 _LIVE = ["queued", "running"]
 
 
@@ -93,7 +95,7 @@ class AirflowRuns:
 def _reconcile(ti: Any, params: Mapping[str, Any], stop: Stop) -> tuple[dict[str, Any], Sequence[str]]:
     home = taxiway_home()
     ledger, target = SqliteLedger(home.ledger), LocalTarget(home)
-    world = reconcile.World(ledger, {"local": target}, AirflowRuns(ti, ledger), _workspace_of(home), target.revive)
+    world = reconcile.World(ledger, {"local": target}, AirflowRuns(ti, ledger), _workspace_of(home, stop), target.revive)
     found = reconcile.reconcile(world, stop=stop, say=log.info, dry_run=params["dry_run"])
     return reconcile.as_json(found), found.failed
 
@@ -107,7 +109,7 @@ def _gc(ti: Any, params: Mapping[str, Any], stop: Stop) -> tuple[dict[str, Any],
         AirflowRuns(ti, ledger),
         keep=gc.Keep(days=params["older_than_days"], runs=params["keep_runs"]),
         versions=[_Versions(bundle.snapshots) for bundle in configured_bundles()],
-        drop_branches=_drop_branches(home) if params["remote_branches"] else None,
+        drop_branches=_drop_branches(home, stop) if params["remote_branches"] else None,
         stop=stop,
         say=log.info,
         dry_run=params["dry_run"],
@@ -125,7 +127,7 @@ def _db_clean(ti: Any, params: Mapping[str, Any], stop: Stop) -> tuple[dict[str,
         str(params["older_than_days"]),
         *(["--dry-run"] if params["dry_run"] else []),
     ]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=_CLEAN_S, check=False)
+    done = _followed(command, environ, stop)
     for line in (done.stdout + done.stderr).splitlines():
         log.info("%s", line)
     if done.returncode:
@@ -136,6 +138,26 @@ def _db_clean(ti: Any, params: Mapping[str, Any], stop: Stop) -> tuple[dict[str,
             "and run `airflow db clean` where the scheduler runs",
         )
     return dict(json.loads(done.stdout.splitlines()[-1])), ()
+
+
+def _followed(command: list[str], environ: Mapping[str, str], stop: Stop) -> subprocess.CompletedProcess[str]:
+    """How the command ended; one that is stopped, or takes too long, is killed."""
+    until = time.monotonic() + _CLEAN_S
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            while True:
+                stop.check()
+                try:
+                    out, err = process.communicate(timeout=min(_LOOK_S, max(0.0, until - time.monotonic())))
+                    return subprocess.CompletedProcess(command, process.returncode, out, err)
+                except subprocess.TimeoutExpired:
+                    if time.monotonic() >= until:
+                        raise TransientError(
+                            f"Airflow's database was not cleaned within {_CLEAN_S:g} s", hint="it goes on next time"
+                        ) from None
+        except BaseException:
+            process.kill()
+            raise
 
 
 class _Versions:
@@ -162,19 +184,21 @@ def configured_bundles() -> list[PipelineBundle]:
     return [PipelineBundle(name=e["name"], **e.get("kwargs", {})) for e in entries]
 
 
-def _workspace_of(home: Home) -> Callable[[RunRecord], GitWorkspace | None]:
+def _workspace_of(home: Home, stop: Cancellation) -> Callable[[RunRecord], GitWorkspace | None]:
     def workspace(run: RunRecord) -> GitWorkspace | None:
         if Path(run.url).is_relative_to(home.repositories):
             own = GitWorkspace(home=home, pipeline=run.pipeline, run=run.run, started=datetime.now(UTC))
             return own if Path(run.url).is_dir() and own.url == run.url else None
         credentials = git_credentials(run.connection) if run.connection else None
-        return GitWorkspace(home=home, pipeline=run.pipeline, run=run.run, url=run.url, credentials=credentials, started=datetime.now(UTC))
+        return GitWorkspace(
+            home=home, pipeline=run.pipeline, run=run.run, url=run.url, credentials=credentials, started=datetime.now(UTC), stop=stop
+        )
 
     return workspace
 
 
-def _drop_branches(home: Home) -> Callable[[RunRecord], bool]:
-    workspace_of = _workspace_of(home)
+def _drop_branches(home: Home, stop: Cancellation) -> Callable[[RunRecord], bool]:
+    workspace_of = _workspace_of(home, stop)
 
     def drop(run: RunRecord) -> bool:
         workspace = workspace_of(run)

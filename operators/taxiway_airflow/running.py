@@ -13,7 +13,7 @@ from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 from pydantic import ValidationError
 
-from taxiway import stage
+from taxiway import __version__, stage
 from taxiway.agents import registry
 from taxiway.compiler.plan import Plan
 from taxiway.errors import Cancelled, OperatorError, TaxiwayError
@@ -25,6 +25,8 @@ from taxiway_airflow.connections import build_ports, taxiway_home
 __all__ = ["execute", "results_of"]
 
 log = logging.getLogger("taxiway.stage")
+
+_FAULTS = 5
 
 
 def execute(plan: Plan, stage_id: str, context: Context, stop: Stop) -> dict[str, Any]:
@@ -51,7 +53,7 @@ def _run(plan: Plan, stage_id: str, context: Context, stop: Stop) -> Result:
     run = stage.run_key(plan.pipeline, dag_run.run_id)
     started = (dag_run.start_date or dag_run.run_after or datetime.now(UTC)).astimezone(UTC)
     params = dict(context["params"])
-    ports = build_ports(plan, run=run, params=params, started=dag_run.run_after or started, stage=plan.stage(stage_id))
+    ports = build_ports(plan, run=run, params=params, started=dag_run.run_after or started, stage=plan.stage(stage_id), stop=stop)
     attempt = stage.RunContext(
         run=run,
         attempt=ti.try_number,
@@ -85,9 +87,12 @@ def results_of(ti: Any, names: Iterable[str]) -> dict[str, Result]:
         try:
             results[name] = Result.model_validate_json(json.dumps(data))
         except ValidationError as error:
+            # Nothing of it is passed over: what this version does not know may be what a gate or a merge depends on.
+            faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:_FAULTS])
             raise OperatorError(
-                f"the result of stage {name} cannot be read: {error}",
-                hint="another Taxiway version wrote it: clear the run from its first stage",
+                f"the result of stage {name} cannot be read by Taxiway {__version__} on this worker: {faults}",
+                hint="another version wrote it: install the same Taxiway on all workers, then clear this stage; one that is to be"
+                " older than that begins with a new run",
             ) from error
     return results
 

@@ -31,7 +31,11 @@ class Minds:
         if models is None or choice is None or choice.model == NONE:
             where = f"policy {self._plan.policy.name}" if self._plan.policy.name else "the pipeline's policy"
             return None, f"{where} names no model for {agent}: add `models: {{model: ...}}` to it"
-        opened = self._ports.models.open(choice.model, fallback=choice.fallback, effort=choice.effort) if self._ports.models else None
+        opened = (
+            self._ports.models.open(choice.model, fallback=choice.fallback, effort=choice.effort, stop=self._stop)
+            if self._ports.models
+            else None
+        )
         if opened is None:
             return None, self._ports.models.missing if self._ports.models else "this installation asks no models"
         purse = RunPurse(

@@ -58,8 +58,9 @@ class Dies:
 class Run:
     """`value` is what check measures; `seen` the contents of `a` that it was given."""
 
-    def __init__(self, folder, kind, url, api, *, token=TOKEN, name="run-1"):
+    def __init__(self, folder, kind, url, api, *, token=TOKEN, name="run-1", stop=None):
         self.folder, self.name, self.value, self.seen = folder, name, 1.0, []
+        self.stop = stop or Stop()
         self.home = Home(folder / "home")
         self.files = {"a": "1\n"}
         self.summary = "wrote the shop"
@@ -70,12 +71,18 @@ class Run:
             sandbox=None,
             environments=None,
             workspace=GitWorkspace(
-                home=self.home, pipeline="web", run=name, url=url, started=STARTED, credentials=GitCredentials(token=TOKEN)
+                home=self.home,
+                pipeline="web",
+                run=name,
+                url=url,
+                started=STARTED,
+                credentials=GitCredentials(token=TOKEN),
+                stop=self.stop,
             ),
             artifacts=DirectoryArtifacts(self.home.artifacts),
             ledger=SqliteLedger(self.home.ledger),
             targets={},
-            forge=find_forge(url, kind=kind, api=api, token=token),
+            forge=find_forge(url, kind=kind, api=api, token=token, stop=self.stop),
         )
         self.agents = {
             "build": Agent("build", "", AgentInput, self.build, effect="writes"),
@@ -116,7 +123,7 @@ class Run:
             memory=self.memory.setdefault(name, Memory()),
             scratch=self.home.checkouts,
         )
-        result = stage.run(plan, name, context, ports=ports or self.ports, agents=self.agents, stop=stop or Stop(), log=self.log)
+        result = stage.run(plan, name, context, ports=ports or self.ports, agents=self.agents, stop=stop or self.stop, log=self.log)
         self.results[name] = result
         return result
 

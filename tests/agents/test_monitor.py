@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -174,3 +175,18 @@ def test_durations(text, value):
 def test_inputs_that_do_not_do(inputs):
     with pytest.raises(ValidationError):
         monitor.MonitorInput.model_validate(inputs)
+
+
+def test_a_service_that_does_not_answer_does_not_keep_a_stopped_run(delivery):
+    stop, at, over = Stop(), [], threading.Event()
+
+    def silent(_handler):
+        at.append(time.monotonic())
+        stop.cancel()
+        over.wait(60)
+
+    with serving(silent) as url:
+        with pytest.raises(Cancelled):
+            watch(delivery, url, stop=stop, **{"for": "20m"})
+        assert time.monotonic() - at[0] < 4
+        over.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import signal
 import subprocess
 import sys
@@ -602,3 +603,60 @@ def test_a_try_whose_time_is_up_goes_on_in_the_next(forge, start):
     forge.reviews.append(("ada", "APPROVED"))
     run.integrate(attempt=2)
     assert forge.pull.state == "merged"
+
+
+def once_asked(forge, method, path, act):
+    """Do something when the forge has got such a request."""
+
+    def watch():
+        end = time.monotonic() + 60
+        while not any(verb == method and re.search(path, asked) for verb, asked, _ in list(forge.asked)) and time.monotonic() < end:
+            time.sleep(0.01)
+        act()
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", r"/(pulls|merge_requests)/\d+$"), ("PUT", r"/merge$"), ("POST", r"/(pulls|merge_requests)$"), ("POST", "/statuses/")],
+    ids=["waiting", "merging", "opening", "status"],
+)
+def test_a_forge_that_says_nothing_does_not_keep_a_stopped_run(forge, start, method, path):
+    stop, at = Stop(), []
+    run = start(forge, stop=stop)
+    run.begin()
+    forge.faults = [Fault(method, path, hangs_s=600)]
+
+    def cancel():
+        at.append(time.monotonic())
+        stop.cancel()
+
+    thread = once_asked(forge, method, path, cancel)
+    with pytest.raises(Cancelled):
+        run.integrate()
+    assert time.monotonic() - at[0] < 4
+    thread.join()
+    asked = len(forge.asked)
+    # Nothing comes after it; and what it wrote down lets another try of the stage end what it began.
+    run.stop = run_on = Stop()
+    assert {c.state for c in run.changes()} <= {"intended"}
+    assert all(p.state == "open" for p in forge.pulls)
+    assert forge.head("main") == forge.git("rev-list", "--max-parents=0", "main")
+    assert len(forge.asked) == asked
+    again = start(forge, stop=run_on)
+    again.results, again.memory = run.results, run.memory
+    again.stage("integrate", attempt=2, mode="pull_request")
+    assert forge.pull.state == "merged"
+
+
+def test_a_forge_that_says_nothing_does_not_outlast_the_time_of_a_try(forge, start):
+    run = start(forge)
+    run.begin()
+    forge.faults = [Fault("GET", r"/(pulls|merge_requests)/\d+$", hangs_s=600)]
+    began = time.monotonic()
+    with pytest.raises(StageTimeout):
+        run.integrate(timeout_s=6)
+    assert time.monotonic() - began < 6 + 4

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from taxiway.errors import OperatorError, ProjectError, TransientError
+from taxiway.errors import Cancelled, OperatorError, ProjectError, TransientError
 from taxiway.integrations import bubblewrap
 from taxiway.integrations.upgrading.pip import PipUpgrades
+from taxiway.stop import Stop
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "integrations"))
@@ -342,3 +343,19 @@ def test_a_name_that_is_pinned_very_often_is_read_soon(tmp_path):
     (pinned,) = PipUpgrades({}).find(tmp_path)
     assert len(pinned.pins["other"]) == 300_000
     assert time.process_time() - started < 20
+
+
+@pytest.mark.parametrize("silent", ["/simple/tinything/", f"/files/{VERSIONS[2]}.metadata"], ids=["page", "changelog"])
+def test_an_index_that_says_nothing_does_not_keep_a_stopped_run(update, index, silent):
+    stop, at = Stop(), []
+    place = next((path for path in index.answers if path == silent), f"/files/tinything-{VERSIONS[2]}-py3-none-any.whl.metadata")
+
+    def hang(_handler):
+        at.append(time.monotonic())
+        stop.cancel()
+        index.released.wait(600)
+
+    index.answers[place] = Answer(hang)
+    with pytest.raises(Cancelled):
+        update({"requirements.in": "tinything\n", "requirements.txt": HEADER + PIN}, stop=stop)
+    assert time.monotonic() - at[0] < 4

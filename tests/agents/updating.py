@@ -19,15 +19,15 @@ def updater(folder: Path, settings: Mapping[str, str]) -> Callable[..., Result]:
     """Runs the agent on a project of these files, with these settings of the machine; `.checkout` is where the project is."""
     checkout = folder / "checkout"
 
-    def run(files: Mapping[str, str], *, environ: Mapping[str, str] = {}, **inputs: Any) -> Result:
+    def run(files: Mapping[str, str], *, environ: Mapping[str, str] = {}, stop: Stop | None = None, **inputs: Any) -> Result:
         for path, text in files.items():
             (checkout / path).parent.mkdir(parents=True, exist_ok=True)
             (checkout / path).write_text(text)
         nothing: Any = None
         upgrades = package_managers({**settings, **environ})
         ports = Ports(nothing, nothing, nothing, nothing, nothing, {}, upgrades=upgrades)
-        log, stop = logging.getLogger("test"), Stop()
-        stage = StageAttempt("p", "r", "update", 1, "c" * 40, checkout, folder, {}, stop, log, lambda _: ())
+        log = logging.getLogger("test")
+        stage = StageAttempt("p", "r", "update", 1, "c" * 40, checkout, folder, {}, stop or Stop(), log, lambda _: ())
         return AGENT.run(UpdateInput.model_validate(inputs), ports, stage)
 
     run.checkout = checkout  # type: ignore[attr-defined]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -172,6 +174,16 @@ def test_a_service_that_never_answers_does_not_hold_the_run_up():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         found = OsvAdvisories(f"http://127.0.0.1:{silent.getsockname()[1]}", "", timeout_s=0.2).audit([GOOD], Stop())
     assert "ReadTimeout" in found.failed[GOOD]
+
+
+def test_a_service_that_never_answers_does_not_keep_a_stopped_run():
+    stop = Stop()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        threading.Timer(0.2, stop.cancel).start()
+        began = time.monotonic()
+        with pytest.raises(Cancelled):
+            OsvAdvisories(f"http://127.0.0.1:{silent.getsockname()[1]}", "", timeout_s=600).audit([GOOD], stop)
+    assert time.monotonic() - began < 4.2
 
 
 def test_a_stopped_run_stops_asking(server):

@@ -10,6 +10,7 @@ import pytest
 from taxiway.errors import ModelCutOff, ModelError, ModelUnavailable, OperatorError
 from taxiway.integrations.claude import ClaudeModel, ClaudeModels, client_from
 from taxiway.ports import Usage
+from taxiway.stop import Stop
 from taxiway.testing import Failure, Hang, ScriptedClaude, say, use
 
 ASK = {"max_tokens": 100, "messages": [{"role": "user", "content": "Hello?"}]}
@@ -170,7 +171,7 @@ def test_the_client_is_closed_with_the_models():
         models.close()
         assert clients == []
         for text in ("one", "two"):
-            assert models.open("m", fallback="", effort="").create(ASK, timeout_s=30).text == text
+            assert models.open("m", fallback="", effort="", stop=Stop()).create(ASK, timeout_s=30).text == text
             models.close()
     assert [client.is_closed() for client in clients] == [True, True]
 

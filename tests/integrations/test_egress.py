@@ -570,3 +570,57 @@ def test_settings_that_uv_refuses():
     with pytest.raises(OperatorError) as raised:
         read_sources(CLEAN | {"UV_DEFAULT_INDEX": f"http://someone:{SECRET}@"})
     assert SECRET not in str(raised.value)
+
+
+# --- a client that wants all of the machine -----------------------------------------------------------
+
+
+def test_connections_without_number_are_closed_and_the_others_answered(index, way, caplog):
+    proxy, client = way
+    index.html(f"/files/{NAME}")
+    place = (client.base_url.host, client.base_url.port)
+    held = []
+    try:
+        while len(held) < 450:
+            held.append(socket.create_connection(place, timeout=20))
+        # A burst is taken whole.
+        wait_until(lambda: sum(map(is_closed, held)) >= 450 - (256 + 100))
+        assert len([r for r in caplog.records if "connections to its proxy" in r.getMessage()]) == 1
+        assert "connections" in proxy.notes["the proxy"]
+    finally:
+        for connection in held:
+            connection.close()
+    wait_until(lambda: answers(client))
+
+
+def is_closed(connection):
+    """Whether the other side ended it; one that it keeps says nothing."""
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def answers(client):
+    try:
+        return client.get(client.page).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def wait_until(true):
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_pages_count_too(index, way):
+    proxy, client = way
+    index.html(f"/files/{NAME}")
+    proxy._wire._left = 100
+    assert client.get(client.page).status_code == 403
+    assert "more was fetched than an install may fetch" in str(proxy.notes)

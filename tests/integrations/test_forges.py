@@ -103,6 +103,32 @@ def test_a_check_on_the_second_page_counts(server):
     assert forge.readiness(pull, "main").failed == ("check last failed",)
 
 
+def test_a_reviewer_on_the_last_page_counts(server):
+    server.page = 2
+    server.reviews = [(f"reviewer-{i}", "APPROVED") for i in range(4)] + [("last", "CHANGES_REQUESTED")]
+    forge = client(server)
+    pull = forge.open("change", "main", title="T", body="")
+    assert forge.readiness(pull, "main").refused
+
+
+def test_a_status_among_many_is_found(server):
+    server.page, commit = 2, server.commit_of_change
+    others = [{"context": f"other-{i}", "state": "success", "description": ""} for i in range(5)]
+    forge = client(server)
+    forge.set_status(commit, passed=True, text="good")
+    server.statuses[commit] += others
+    forge.set_status(commit, passed=True, text="good")
+    assert len(server.statuses[commit]) == 6
+
+
+@pytest.mark.parametrize("server", ["github"], indirect=True)
+def test_rules_without_an_end_are_refused(server):
+    server.page, server.required = 1, [f"check-{i}" for i in range(200)]
+    pull = (forge := client(server)).open("change", "main", title="T", body="")
+    with pytest.raises(OperatorError, match="rules"):
+        forge.readiness(pull, "main")
+
+
 def test_a_status_is_set_once(server):
     forge, commit = client(server), server.commit_of_change
     for passed in (True, True, False, False, True):

@@ -8,13 +8,14 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from taxiway.errors import OperatorError, StageError, TransientError
+from taxiway.errors import Cancelled, OperatorError, StageError, StageTimeout, TransientError
 from taxiway.home import Home
 from taxiway.integrations.git import GitCredentials, GitWorkspace
 from taxiway.integrations.git_command import Done
@@ -205,3 +206,43 @@ def test_who_must_act(open_url, said, kind):
     error = open_url("https://example.org/a")._git.error("fetch", Done(128, b"", said))
     assert type(error) is kind
     assert error.hint
+
+
+@pytest.fixture
+def silent(tmp_path):
+    """A server that takes connections and says nothing, and a workspace with its repository, by what ends it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/shared.git"
+        home = Home(tmp_path / "home")
+        yield listener, lambda stop: GitWorkspace(home=home, pipeline="web", run="run-1", started=STARTED, url=url, stop=stop)
+    assert not list(home.path.rglob("*.lock"))
+
+
+def test_a_server_that_says_nothing_does_not_keep_a_stopped_run(silent):
+    listener, workspace = silent
+    stop, at = Stop(), []
+
+    def cancel_once_asked():
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(100)
+            at.append(time.monotonic())
+            stop.cancel()
+            while connection.recv(65_536):  # until git is gone
+                pass
+
+    thread = threading.Thread(target=cancel_once_asked, daemon=True)
+    thread.start()
+    with pytest.raises(Cancelled):
+        workspace(stop).start()
+    assert time.monotonic() - at[0] < 4
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+def test_a_server_that_says_nothing_does_not_outlast_the_time_of_a_try(silent):
+    stop, began = Stop(), time.monotonic()
+    stop.arm(1, None)
+    with pytest.raises(StageTimeout):
+        silent[1](stop).start()
+    assert time.monotonic() - began < 1 + 4

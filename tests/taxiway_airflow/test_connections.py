@@ -85,7 +85,7 @@ def test_a_connection_that_is_not_there_is_no_model(plan, stage):
     models = PlannedModels("ghost", {"": ModelChoice("m", "", 1000, "")}, {})
     plan = replace(plan, policy=PlannedPolicy("default", (), unisolated=False, models=models))
     found = build_ports(plan, run="r", params={}, started=STARTED, stage=stage("check")).models
-    assert found.open("m", fallback="", effort="") is None
+    assert found.open("m", fallback="", effort="", stop=Stop()) is None
     assert found.missing.startswith("Airflow has no connection 'ghost': make it")
 
 

@@ -39,7 +39,8 @@ class Purse(Protocol):
         """Set aside the most that a call can cost and return the reservation; raise BudgetExceeded where it does not fit."""
 
     def settle(self, reservation: str, reply: Reply | None, *, failed: bool = False) -> None:
-        """Write down what the call cost; None where it was never answered, `failed` where that was the provider's fault."""
+        """Write down what the call cost; None where it was never answered or not waited for, `failed` where that was the
+        provider's fault."""
 
 
 class Trace(Protocol):

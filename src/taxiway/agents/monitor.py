@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, StringConstraints
@@ -15,6 +16,7 @@ from taxiway.agents.base import Agent, AgentInput, Metric, StageAttempt, WithinT
 from taxiway.errors import InputError, StageError
 from taxiway.ports import Ports
 from taxiway.records import Result
+from taxiway.waiting import attended
 
 if TYPE_CHECKING:
     import httpx
@@ -133,7 +135,7 @@ def _watch(url: str, paths: list[str], window_s: float, every_s: float, stage: S
         while (now := time.monotonic() - began) < window_s:
             for path in paths:
                 stage.stop.check()
-                samples.append(_request(client, path, time.monotonic() - began))
+                samples.append(attended(partial(_request, client, path, time.monotonic() - began), stage.stop))
             if time.monotonic() - said >= _SAY_S:
                 said = time.monotonic()
                 stage.log.info("%d s of %g s: %s", now, window_s, _counts(samples))

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -21,6 +22,7 @@ from taxiway.errors import OperatorError
 from taxiway.integrations.indexes import installers_index, json_root
 from taxiway.integrations.severity import severity, worst
 from taxiway.ports import Advisories, Audit, Cancellation, Vulnerability
+from taxiway.waiting import attended
 
 __all__ = ["INDEX_VARIABLE", "OFF", "URL_VARIABLE", "OsvAdvisories", "advisories"]
 
@@ -195,7 +197,7 @@ class _Round:
             self.stop.check()
             why = ""
             try:
-                status, content = self._exchange(method, url, body)
+                status, content = attended(partial(self._exchange, method, url, body), self.stop)
             except httpx.HTTPError as error:
                 why = f"no answer ({type(error).__name__})"
             else:
@@ -210,7 +212,6 @@ class _Round:
         content, began = b"", time.monotonic()
         with self.client.stream(method, url, json=body) as response:
             for chunk in response.iter_bytes():
-                self.stop.check()
                 content += chunk
                 if time.monotonic() - began > _SLOWEST * self.source.timeout_s:
                     raise _NoAnswerError("an answer takes too long")

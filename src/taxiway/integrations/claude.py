@@ -6,13 +6,14 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taxiway.errors import ModelCutOff, ModelError, ModelUnavailable, OperatorError, TaxiwayError
 from taxiway.integrations.cassettes import RecordingModel, ReplayedModel
-from taxiway.ports import Model, Reply, Usage
+from taxiway.ports import Cancellation, Model, Reply, Usage
+from taxiway.waiting import attended
 
 if TYPE_CHECKING:
     import anthropic
@@ -80,13 +81,13 @@ class ClaudeModels:
         if client := self.__dict__.pop("_client", None):
             client.close()
 
-    def open(self, name: str, *, fallback: str, effort: str) -> Model | None:
+    def open(self, name: str, *, fallback: str, effort: str, stop: Cancellation) -> Model | None:
         """See `ports.Models`."""
         if self._replay:
             return ReplayedModel(name, Path(self._replay))
         if self._client is None:
             return None
-        model = ClaudeModel(self._client, name, fallback=fallback, effort=effort)
+        model = ClaudeModel(self._client, name, fallback=fallback, effort=effort, stop=stop)
         return RecordingModel(model, Path(self._record)) if self._record else model
 
 
@@ -94,11 +95,22 @@ class ClaudeModel:
     """Implements `ports.Model`. What may pass (429, 529, 5xx, lost connections) is asked again, waiting as the server says, within the
     time of the call.
 
-    `fallback` is asked where `name` stays unavailable. Sampling parameters are never sent: current models refuse them.
+    `fallback` is asked where `name` stays unavailable and time is left. `stop` ends a call at once, None where nothing does. Sampling
+    parameters are never sent: current models refuse them.
     """
 
-    def __init__(self, client: anthropic.Anthropic, name: str, *, fallback: str = "", effort: str = "", retries: int = _RETRIES) -> None:
+    def __init__(
+        self,
+        client: anthropic.Anthropic,
+        name: str,
+        *,
+        fallback: str = "",
+        effort: str = "",
+        retries: int = _RETRIES,
+        stop: Cancellation | None = None,
+    ) -> None:
         self._client, self._name, self._fallback, self._effort, self._retries = client, name, fallback, effort, retries
+        self._stop = stop
 
     @property
     def name(self) -> str:
@@ -107,32 +119,44 @@ class ClaudeModel:
 
     def create(self, request: Mapping[str, Any], *, timeout_s: float) -> Reply:
         """Ask; see `ports.Model`."""
+        ends = time.monotonic() + timeout_s
         try:
-            return self._ask(self._name, request, timeout_s)
+            return self._ask(self._name, request, ends)
         except ModelUnavailable as error:
-            if not self._fallback:
+            if not self._fallback or time.monotonic() >= ends:
                 raise
             log.warning("%s; asking %s instead", error.problem, self._fallback)
-            return self._ask(self._fallback, request, timeout_s)
+            return self._ask(self._fallback, request, ends)
 
-    def _ask(self, name: str, request: Mapping[str, Any], timeout_s: float) -> Reply:
+    def _ask(self, name: str, request: Mapping[str, Any], ends: float) -> Reply:
         import anthropic  # noqa: PLC0415
 
         body = {**request, "model": name}
         if self._effort:
             body["output_config"] = {**body.get("output_config", {}), "effort": self._effort}
-        ends = time.monotonic() + timeout_s
         for tried in range(self._retries + 1):
+            left_s = max(_LEAST_S, ends - time.monotonic())
+            # The SDK would give each of its own retries all of the time again.
+            client = self._client.with_options(max_retries=0, timeout=left_s)
             try:
-                # The SDK would give each of its own retries all of the time again.
-                client = self._client.with_options(max_retries=0, timeout=max(_LEAST_S, ends - time.monotonic()))
-                return _reply(client.messages.create(**body), name)
+                # Its timeout is for a silence, and some servers are never silent: they send blanks until they know what to say.
+                return _reply(attended(partial(client.messages.create, **body), self._stop, most_s=left_s), name)
+            except TimeoutError as error:
+                raise ModelUnavailable(f"{name} gave {error}", hint="a later try may succeed") from error
             except anthropic.AnthropicError as error:
+                if self._stop is not None:
+                    self._stop.check()  # the attempt's time may be over too, and that is what its end is called
                 pause = _pause_s(error, tried)
                 if pause is None or tried == self._retries or time.monotonic() + pause >= ends:
                     raise _meaning(error, name) from error
-                time.sleep(pause)
+            self._pause(pause)
         raise AssertionError("the last try returns or raises")
+
+    def _pause(self, seconds: float) -> None:
+        if self._stop is None:
+            time.sleep(seconds)
+        else:
+            self._stop.wait(seconds)
 
 
 def _pause_s(error: anthropic.AnthropicError, tried: int) -> float | None:

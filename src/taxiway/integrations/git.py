@@ -15,7 +15,7 @@ from taxiway.integrations.git_command import Git, GitCredentials
 from taxiway.integrations.git_merge import How, format_message, merge
 from taxiway.integrations.git_refs import LocalRefs, Refs, RemoteRefs
 from taxiway.integrations.git_url import Remote, check_branch, parse_url, slug
-from taxiway.ports import Favor, Lease, Merge, Resolve, Strategy
+from taxiway.ports import Cancellation, Favor, Lease, Merge, Resolve, Strategy
 from taxiway.records import COMMIT
 
 __all__ = ["GitCredentials", "GitWorkspace"]
@@ -31,7 +31,7 @@ class GitWorkspace:
 
     Without a `url` the run gets a repository of its own under the Taxiway home; with one, the commits of the run go to
     that repository, so that a worker on any machine finds them, and a bare mirror under the home keeps what was fetched.
-    All dates are `started`, so the same content gives the same commit.
+    All dates are `started`, so the same content gives the same commit. `stop` ends what may take long, such as a fetch or a push.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class GitWorkspace:
         url: str = "",
         credentials: GitCredentials | None = None,
         environ: Mapping[str, str] | None = None,
+        stop: Cancellation | None = None,
     ) -> None:
         remote = parse_url(url) if url else None
         if remote:
@@ -57,6 +58,7 @@ class GitWorkspace:
             identity=_identity(started),
             remote=remote,
             credentials=credentials,
+            stop=stop,
         )
         self._refs: Refs = RemoteRefs(self._git, remote.url) if remote else LocalRefs(self._git)
         self._url = remote.url if remote else str(folder)
@@ -102,7 +104,7 @@ class GitWorkspace:
         with self._git.scratch() as scratch:
             env = {"GIT_INDEX_FILE": str(scratch / "index"), "GIT_WORK_TREE": str(into.resolve())}
             self._git("read-tree", f"{commit}^{{tree}}", env=env)
-            self._git("checkout-index", "--all", env=env, timeout_s=600)
+            self._git("checkout-index", "--all", env=env, timeout_s=600, stoppable=True)
 
     def commit(self, files: Path, *, parent: str, message: str, trailers: Mapping[str, str], lease: Lease) -> str:
         """Commit what `files` differs in from `parent`, move the run's branch there, and return the commit."""
@@ -268,7 +270,7 @@ class GitWorkspace:
             env = {"GIT_INDEX_FILE": str(scratch / "index"), "GIT_WORK_TREE": str(files.resolve())}
             self._git("read-tree", f"{parent}^{{tree}}", env=env)
             self._refuse_repositories(files, env)
-            self._git("add", "--all", "--", ".", env=env, cwd=files, timeout_s=600)
+            self._git("add", "--all", "--", ".", env=env, cwd=files, timeout_s=600, stoppable=True)
             return self._git("write-tree", env=env).text
 
     def _refuse_repositories(self, files: Path, env: Mapping[str, str]) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from taxiway.errors import OperatorError, ProjectError, TaxiwayError, TransientError
 from taxiway.integrations.git_process import Bounds, Done, run
 from taxiway.integrations.git_url import Remote
+from taxiway.ports import Cancellation
 
 __all__ = ["Done", "Git", "GitCredentials"]
 
@@ -121,7 +122,8 @@ class Git:
     """Runs git on the bare repository `folder`, and against `remote` where there is one.
 
     `environ` is where the search path, proxies and certificates come from; nothing else of it reaches git.
-    `identity` are the variables that name author, committer and their dates.
+    `identity` are the variables that name author, committer and their dates. `stop` ends commands that may take long, as soon as it
+    says so: those that are `stoppable`.
     """
 
     folder: Path
@@ -129,6 +131,7 @@ class Git:
     identity: Mapping[str, str]
     remote: Remote | None = None
     credentials: GitCredentials | None = None
+    stop: Cancellation | None = None
 
     def __call__(
         self,
@@ -139,9 +142,10 @@ class Git:
         ok: tuple[int, ...] = (0,),
         timeout_s: float = 120.0,
         limit: int = 64_000_000,
+        stoppable: bool = False,
     ) -> Done:
         """Run `git args`; raise the error that says who must act where its exit code is not in `ok`."""
-        done = self.attempt(*args, stdin=stdin, env=env, cwd=cwd, timeout_s=timeout_s, limit=limit)
+        done = self.attempt(*args, stdin=stdin, env=env, cwd=cwd, timeout_s=timeout_s, limit=limit, stoppable=stoppable)
         if done.code not in ok:
             raise self.error(args[0], done)
         return done
@@ -154,10 +158,11 @@ class Git:
         cwd: Path | None = None,
         timeout_s: float = 120.0,
         limit: int = 64_000_000,
+        stoppable: bool = False,
     ) -> Done:
         """Run `git args` and return however it ended."""
         with self._in_use() as held, self._login() as login:
-            bounds = Bounds(timeout_s, limit, held, cwd)
+            bounds = Bounds(timeout_s, limit, held, cwd, self.stop if stoppable else None)
             return run(self._argv(args), {**self._env(), **login, **(env or {})}, stdin, bounds)
 
     @contextlib.contextmanager

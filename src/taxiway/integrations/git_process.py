@@ -14,8 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from taxiway.errors import OperatorError, ProjectError, TransientError
+from taxiway.ports import Cancellation
 
 __all__ = ["Bounds", "Done", "run"]
+
+_LOOK_S = 0.1
+_GRACE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -34,18 +38,19 @@ class Done:
 
 @dataclass(frozen=True)
 class Bounds:
-    """Seconds, bytes of each output, a descriptor that the child inherits, and where it starts."""
+    """Seconds, bytes of each output, a descriptor that the child inherits, where it starts, and what may end it early."""
 
     timeout_s: float
     limit: int
     held: int | None
     cwd: Path | None = None
+    stop: Cancellation | None = None
 
 
 def run(argv: tuple[str, ...], env: Mapping[str, str], stdin: bytes, bounds: Bounds) -> Done:
     """Run to the end; whatever ends it early takes its children with it.
 
-    Raises TransientError when time is up, ProjectError for more output than the limit.
+    Raises TransientError when time is up, ProjectError for more output than the limit, and what `stop.check` raises.
     """
     with tempfile.TemporaryFile() as given:
         given.write(stdin)
@@ -67,11 +72,22 @@ def run(argv: tuple[str, ...], env: Mapping[str, str], stdin: bytes, bounds: Bou
         try:
             out, err = _read(process, bounds)
             process.wait(bounds.timeout_s)
+        except (TransientError, ProjectError):
+            _signal(process, signal.SIGKILL)
+            raise
         except BaseException:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            # It removes its lock files, here and in a repository of this machine that it pushes to.
+            _signal(process, signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_GRACE_S)
+            _signal(process, signal.SIGKILL)
             raise
     return Done(process.returncode, out, err.decode("utf-8", "replace"))
+
+
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
 
 
 def _read(process: subprocess.Popen[bytes], bounds: Bounds) -> tuple[bytes, bytes]:
@@ -89,7 +105,9 @@ def _read(process: subprocess.Popen[bytes], bounds: Bounds) -> tuple[bytes, byte
                 raise TransientError(
                     f"git did not end within {bounds.timeout_s:g} s and was killed", hint="check the network, and the repository's size"
                 )
-            for key, _ in selector.select(left):
+            if bounds.stop is not None:
+                bounds.stop.check()
+            for key, _ in selector.select(left if bounds.stop is None else min(left, _LOOK_S)):
                 chunk = os.read(key.fd, 65536)
                 if not chunk:
                     selector.unregister(key.fileobj)

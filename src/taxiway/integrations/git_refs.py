@@ -104,14 +104,14 @@ class RemoteRefs:
 
     def read(self, patterns: Sequence[str]) -> dict[str, str]:
         """The refs that exist of those named."""
-        lines = self._git("ls-remote", "--refs", "--", self._url, *patterns, timeout_s=_NETWORK_S).text.splitlines()
+        lines = self._git("ls-remote", "--refs", "--", self._url, *patterns, timeout_s=_NETWORK_S, stoppable=True).text.splitlines()
         found = {name: commit for commit, name in (line.split("\t", 1) for line in lines)}
         # ls-remote matches the tail of a name, so `refs/heads/main` also finds `refs/x/refs/heads/main`.
         return {n: c for n, c in found.items() if any(n == p or (p.endswith("*") and n.startswith(p[:-1])) for p in patterns)}
 
     def default_head(self) -> str:
         """The head of what HEAD names, else of main."""
-        lines = self._git("ls-remote", "--", self._url, timeout_s=_NETWORK_S).text.splitlines()
+        lines = self._git("ls-remote", "--", self._url, timeout_s=_NETWORK_S, stoppable=True).text.splitlines()
         found = {name: commit for commit, name in (line.split("\t", 1) for line in lines)}
         if head := found.get("HEAD") or found.get("refs/heads/main"):
             return head
@@ -121,7 +121,7 @@ class RemoteRefs:
 
     def default_branch(self) -> str:
         """What HEAD names; where it names none that is there, the branch that stands at its commit, else main."""
-        lines = self._git("ls-remote", "--symref", "--", self._url, timeout_s=_NETWORK_S).text.splitlines()
+        lines = self._git("ls-remote", "--symref", "--", self._url, timeout_s=_NETWORK_S, stoppable=True).text.splitlines()
         found = {name: said for said, name in (line.split("\t", 1) for line in lines if not line.startswith("ref: "))}
         named = [line[len("ref: ") : -len("\tHEAD")] for line in lines if line.startswith("ref: ") and line.endswith("\tHEAD")]
         at_head = [name for name, commit in found.items() if commit == found.get("HEAD")]
@@ -144,13 +144,15 @@ class RemoteRefs:
 
     def _fetch(self, wanted: Sequence[str]) -> Done:
         options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-recurse-submodules")
-        return self._git.attempt("fetch", *options, "--", self._url, *wanted, timeout_s=_NETWORK_S)
+        return self._git.attempt("fetch", *options, "--", self._url, *wanted, timeout_s=_NETWORK_S, stoppable=True)
 
     def move(self, moves: Moves) -> bool:
         """All or none, in one atomic push. Raises StageError with the server's words where it rejects the push."""
         leases = [f"--force-with-lease={ref}:{before}" for ref, (before, _) in moves.items()]
         words = [f"{after}:{ref}" for ref, (_, after) in moves.items()]
-        done = self._git.attempt("push", "--porcelain", "--atomic", "--no-verify", *leases, "--", self._url, *words, timeout_s=_NETWORK_S)
+        done = self._git.attempt(
+            "push", "--porcelain", "--atomic", "--no-verify", *leases, "--", self._url, *words, timeout_s=_NETWORK_S, stoppable=True
+        )
         if done.code == 0:
             return True
         rejected = [line.split("\t") for line in done.out.decode("utf-8", "replace").splitlines() if line.startswith("!")]
@@ -173,7 +175,15 @@ class RemoteRefs:
             return
         leases = [f"--force-with-lease={ref}:{commit}" for ref, commit in refs.items()]
         done = self._git.attempt(
-            "push", "--porcelain", "--no-verify", *leases, "--", self._url, *(f":{ref}" for ref in refs), timeout_s=_NETWORK_S
+            "push",
+            "--porcelain",
+            "--no-verify",
+            *leases,
+            "--",
+            self._url,
+            *(f":{ref}" for ref in refs),
+            timeout_s=_NETWORK_S,
+            stoppable=True,
         )
         rejected = [line for line in done.out.decode("utf-8", "replace").splitlines() if line.startswith("!")]
         if done.code and not all(_MOVED.search(line) for line in rejected):

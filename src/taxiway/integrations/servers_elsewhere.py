@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 from urllib.parse import quote
 
@@ -19,6 +20,7 @@ from taxiway.errors import OperatorError, TransientError
 from taxiway.integrations.servers import LocalServers
 from taxiway.integrations.socket_relay import Relay
 from taxiway.ports import Cancellation, Server
+from taxiway.waiting import attended
 
 __all__ = ["Address", "GivenServers"]
 
@@ -71,7 +73,7 @@ class GivenServers:
         if isinstance(address, OperatorError):
             raise address
         stop.check()
-        _reach(name, address)
+        attended(partial(_reach, name, address), stop)
         lend = self._postgres if name == "postgres" else _redis
         with lend(address, version, stop) as server:
             yield server
@@ -79,11 +81,11 @@ class GivenServers:
     @contextmanager
     def _postgres(self, address: Address, version: int | None, stop: Cancellation) -> Iterator[Server]:
         sql = _Sql(_psql(self.local), address)
-        found = int(sql.run("SHOW server_version_num")) // 10_000
+        found = int(attended(partial(sql.run, "SHOW server_version_num"), stop)) // 10_000
         _must_be("postgres", found, version)
-        sql.clean()
+        attended(sql.clean, stop)
         database = f"taxiway_{int(time.time())}_{secrets.token_hex(4)}"
-        sql.run(f'CREATE DATABASE "{database}"')
+        attended(partial(sql.run, f'CREATE DATABASE "{database}"'), stop)
         try:
             with Relay(address.host, address.port) as relay:
                 yield Server("postgres", found, url=address.url("postgresql", database), socket=relay.socket, secrets=address.secrets)
@@ -95,7 +97,7 @@ class GivenServers:
 @contextmanager
 def _redis(address: Address, version: int | None, stop: Cancellation) -> Iterator[Server]:
     stop.check()
-    found = _redis_version(address)
+    found = attended(partial(_redis_version, address), stop)
     _must_be("redis", found, version)
     with Relay(address.host, address.port) as relay:
         url = address.url("redis", address.database or "0")

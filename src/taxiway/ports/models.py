@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from taxiway.ports.running import Cancellation
+
 __all__ = ["Model", "Models", "Reply", "Usage"]
 
 
@@ -64,16 +66,16 @@ class Model(Protocol):
     def create(self, request: Mapping[str, Any], *, timeout_s: float) -> Reply:
         """Answer a Messages API request (`system`, `messages`, `tools`, `max_tokens`, ...; the model's id is filled in).
 
-        Raises ModelUnavailable where another try may help, OperatorError for credentials and settings, ModelError for a
-        request that the provider does not take.
+        Raises ModelUnavailable where another try may help or no whole answer came within `timeout_s`, OperatorError for credentials and
+        settings, ModelError for a request that the provider does not take; at once what `stop.check` raises where it was opened with one.
         """
 
 
 class Models(Protocol):
     """The models that this installation can ask."""
 
-    def open(self, name: str, *, fallback: str, effort: str) -> Model | None:
-        """The model of that id; None where neither a key nor a server is configured."""
+    def open(self, name: str, *, fallback: str, effort: str, stop: Cancellation) -> Model | None:
+        """The model of that id, whose calls `stop` ends; None where neither a key nor a server is configured."""
 
     def close(self) -> None:
         """Drop all connections. The models that were opened are of no more use; others may be opened."""

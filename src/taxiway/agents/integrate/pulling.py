@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from taxiway.agents.integrate import describe
 from taxiway.agents.integrate.task import MOST_ROUNDS, Task
-from taxiway.errors import OperatorError, StageError, TaxiwayError, TransientError
+from taxiway.errors import Cancelled, OperatorError, StageError, TaxiwayError, TransientError
 from taxiway.ports import Change, Forge, Lease, Merge, PullRequest, Readiness
 from taxiway.records import Result, Verdict
 
@@ -131,6 +131,8 @@ class _PullRequest:
         """The open pull request shows that it is not good any more; what made it so matters more than whether that works."""
         try:
             self.forge.set_status(pull.head, passed=False, text=error.problem)
+        except Cancelled:
+            raise
         except TaxiwayError as fault:
             self.stage.log.warning("the commit status could not be set: %s", fault)
 

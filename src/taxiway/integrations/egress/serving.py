@@ -11,10 +11,12 @@ from typing import Protocol, TypeVar
 
 from taxiway.integrations.egress.proxy import IndexProxy
 from taxiway.integrations.egress.sources import Sources
+from taxiway.ports import Cancellation
+from taxiway.waiting import attended
 
 __all__ = ["Serving", "egress", "serving"]
 
-_JOIN_S = 5.0
+_JOIN_S = 2.0  # of the 4 s in which a stopped run has to end
 _T = TypeVar("_T")
 
 
@@ -63,17 +65,18 @@ class Serving(threading.Thread):
             with socket.socket(fileno=handles[0]) as listener:
                 asyncio.run(self._serve(listener))
 
-    def ask(self, question: Coroutine[None, None, _T], *, within_s: float) -> _T | None:
-        """What `question` answers in the proxy's own loop; None where nothing is served, or not in time."""
+    def ask(self, question: Coroutine[None, None, _T], *, within_s: float, stop: Cancellation) -> _T | None:
+        """What `question` answers in the proxy's own loop; None where nothing is served, or not in time. Raises what `stop.check` does."""
         if self._end is None:
             question.close()
             return None
         future = asyncio.run_coroutine_threadsafe(question, self._end[0])
         try:
-            return future.result(within_s)
+            return attended(future.result, stop, most_s=within_s)
         except TimeoutError:
-            future.cancel()
             return None
+        finally:
+            future.cancel()  # which changes nothing where it is done
 
     def end(self) -> None:
         """Cut all connections and end the thread; a page that is being parsed is not waited for long."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
@@ -17,10 +18,16 @@ from taxiway.integrations.egress.upstream import Place, Refused, Upstream
 
 __all__ = ["Page", "Wire", "plain"]
 
+log = logging.getLogger(__name__)
+
 _PAGE_BYTES = 64 << 20
 _FILE_BYTES = 2 << 30
 _ALL_BYTES = 16 << 30
 _CHUNK = 256 << 10
+_TOO_MUCH = "more was fetched than an install may fetch"
+# uv has 50 at a time, npm 15 for each registry; each costs this machine a file descriptor and some memory.
+_CONNECTIONS = 256
+_FULL = "the proxy"
 _NOTES = 10
 _TO_INDEX = ("Range", "If-Range", "If-None-Match", "If-Modified-Since")
 _TO_CLIENT = ("Content-Length", "Content-Range", "Accept-Ranges", "ETag", "Last-Modified", "Cache-Control")
@@ -36,6 +43,13 @@ _WORDS: dict[type[Exception], str] = {
     aiohttp.ClientSSLError: "its peer certificate or its TLS cannot be used",
     aiohttp.ClientConnectorDNSError: "dns error: its name is not found",
 }
+
+
+class _TurnedAway(asyncio.Protocol):
+    """Closes its connection."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
 
 
 @dataclass(frozen=True)
@@ -66,7 +80,12 @@ class Wire:
     ) -> None:
         """Answer connections to `listener` until `ended`."""
         server = web.Server(answer, handler_cancellation=True, access_log=None)
-        listening = await asyncio.get_running_loop().create_server(server, sock=listener)
+
+        def take() -> asyncio.BaseProtocol:
+            # Those of one burst are all taken before the first of them counts: a hundred at most, which asyncio accepts at once.
+            return server() if len(server.connections) < _CONNECTIONS else self._turned_away()
+
+        listening = await asyncio.get_running_loop().create_server(take, sock=listener)
         try:
             await ended.wait()
         finally:
@@ -74,6 +93,12 @@ class Wire:
             server.pre_shutdown()
             await server.shutdown(timeout=0)
             await self._upstream.close()
+
+    def _turned_away(self) -> asyncio.BaseProtocol:
+        if _FULL not in self.notes:
+            log.warning("what runs in the sandbox opened over %d connections to its proxy: more are closed at once", _CONNECTIONS)
+            self.notes[_FULL] = f"over {_CONNECTIONS} connections at a time, and more were closed"
+        return _TurnedAway()
 
     async def page(self, place: Place, accept: str, *, limit: int = _PAGE_BYTES) -> Page:
         """A whole document; raise Refused over `limit` bytes, else as `Upstream.open` does."""
@@ -83,6 +108,9 @@ class Wire:
             body = bytearray()
             async for chunk in response.content.iter_chunked(_CHUNK):
                 body += chunk
+                self._left -= len(chunk)
+                if self._left < 0:
+                    raise Refused(_TOO_MUCH)
                 if len(body) > limit:
                     raise Refused(f"its page has over {limit} bytes")
             return Page(response.status, bytes(body), response.headers.get("Content-Type", ""))
@@ -109,7 +137,7 @@ class Wire:
                     sent += len(chunk)
                     self._left -= len(chunk)
                     if sent > _FILE_BYTES or self._left < 0:
-                        raise Refused("more was fetched than an install may fetch")
+                        raise Refused(_TOO_MUCH)
                     await answer.write(chunk)
             await answer.write_eof()
         except (aiohttp.ClientError, TimeoutError, Refused) as error:

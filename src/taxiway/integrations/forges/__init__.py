@@ -10,7 +10,7 @@ from taxiway.errors import OperatorError
 from taxiway.integrations.forges.github import GitHubForge
 from taxiway.integrations.forges.gitlab import GitLabForge
 from taxiway.integrations.git_url import parse_url
-from taxiway.ports import Forge
+from taxiway.ports import Cancellation, Forge
 
 __all__ = ["find_forge"]
 
@@ -22,11 +22,13 @@ _PUBLIC: dict[str, tuple[Kind, str]] = {
 }
 
 
-def find_forge(url: str, *, kind: Kind | Literal[""] = "", api: str = "", token: str = "") -> Forge | None:
+def find_forge(
+    url: str, *, kind: Kind | Literal[""] = "", api: str = "", token: str = "", stop: Cancellation | None = None
+) -> Forge | None:
     """The forge of the repository at `url`; None where nothing says that it has one. Nothing is asked yet.
 
-    `kind` and `api` are the policy's word; without `api` a forge's own is where the repository is. Raises OperatorError where
-    the URL names no project of a forge.
+    `kind` and `api` are the policy's word; without `api` a forge's own is where the repository is. `stop` ends every question at once.
+    Raises OperatorError where the URL names no project of a forge.
     """
     remote = parse_url(url)
     public = _PUBLIC.get(remote.host.lower())
@@ -38,8 +40,8 @@ def find_forge(url: str, *, kind: Kind | Literal[""] = "", api: str = "", token:
     if kind == "github":
         if project.count("/") != 1:
             raise OperatorError(f"{remote.url} is no repository of a GitHub", hint="its path is owner/name")
-        return GitHubForge(api=api or f"{_origin(remote.scheme, remote.host)}/api/v3", project=project, token=token)
-    return GitLabForge(api=api or _origin(remote.scheme, remote.host), project=project, token=token)
+        return GitHubForge(api=api or f"{_origin(remote.scheme, remote.host)}/api/v3", project=project, token=token, stop=stop)
+    return GitLabForge(api=api or _origin(remote.scheme, remote.host), project=project, token=token, stop=stop)
 
 
 def _origin(scheme: str, host: str) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from functools import cached_property, partial, wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from taxiway.errors import OperatorError, StageError
 from taxiway.integrations.forges.answers import LIMIT_BODY, STATUS, TIMEOUT_S, TOKEN_HINT, ask_for_token, refusal, unreachable
-from taxiway.ports import PullRequest, Readiness, Strategy
+from taxiway.ports import Cancellation, PullRequest, Readiness, Strategy
+from taxiway.waiting import attended
 
 if TYPE_CHECKING:
     import github.PullRequest
@@ -21,8 +22,23 @@ _MISSING, _INVALID = 404, 422
 _SETTINGS = {"merge": "allow_merge_commit", "squash": "allow_squash_merge", "rebase": "allow_rebase_merge"}
 _STATES = {"success": "passed", "neutral": "passed", "skipped": "passed", "pending": "waiting"}
 _DESCRIPTION = 140
+_PAGE, _MOST_PAGES = 100, 100
 # What the client stumbles over in an answer that is none of GitHub's, and its word for a redirect (RuntimeError).
 _SURPRISES = (AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError)
+
+
+Asked = ParamSpec("Asked")
+Answer = TypeVar("Answer")
+
+
+def _attended(method: Callable[Concatenate[GitHubForge, Asked], Answer]) -> Callable[Concatenate[GitHubForge, Asked], Answer]:
+    """The method, given up at once when the run is stopped: from then on it gets no token for a next request."""
+
+    @wraps(method)
+    def ask(forge: GitHubForge, /, *args: Asked.args, **kwargs: Asked.kwargs) -> Answer:
+        return attended(partial(method, forge, *args, **kwargs), forge.stop)
+
+    return ask
 
 
 class GitHubForge:
@@ -30,9 +46,10 @@ class GitHubForge:
 
     name = "GitHub"
 
-    def __init__(self, *, api: str, project: str, token: str) -> None:
-        self._api, self._project, self._token = api, project, token
+    def __init__(self, *, api: str, project: str, token: str, stop: Cancellation | None = None) -> None:
+        self._api, self._project, self._token, self.stop = api, project, token, stop
 
+    @_attended
     def check(self, strategy: Strategy) -> None:
         """Raise where the token cannot push, or GitHub or the repository does not merge by this strategy."""
         if strategy == "fast-forward":
@@ -48,6 +65,7 @@ class GitHubForge:
                 hint=f"allow it in the repository's settings ({_SETTINGS[strategy]}), or use another strategy",
             )
 
+    @_attended
     def find(self, branch: str, into: str) -> PullRequest | None:
         """The pull request from a branch into another: the open one, else the newest."""
         with self._speaking():
@@ -58,6 +76,7 @@ class GitHubForge:
             chosen = next((p for p in found if p.state == "open"), found[0] if found else None)
             return _pull(chosen) if chosen else None
 
+    @_attended
     def open(self, branch: str, into: str, *, title: str, body: str) -> PullRequest:
         """Open one; where there is an open one, that is returned."""
         from github import GithubException  # noqa: PLC0415 - slow to import, and only few attempts need it
@@ -71,11 +90,13 @@ class GitHubForge:
                     raise
                 return found
 
+    @_attended
     def read(self, number: int) -> PullRequest:
         """One by its number, as it is now."""
         with self._speaking():
             return _pull(self._repository.get_pull(number))
 
+    @_attended
     def readiness(self, pull: PullRequest, into: str) -> Readiness:
         """What it lacks, by the rules of the branch and by GitHub's own judgement."""
         with self._speaking():
@@ -96,16 +117,19 @@ class GitHubForge:
             conflicts = facts.mergeable is False and judged == "dirty"
             return Readiness(failed=failed, refused=refused, waiting=tuple(waiting), conflicts=conflicts, behind=judged == "behind")
 
+    @_attended
     def describe(self, number: int, *, title: str, body: str) -> None:
         """Replace its title and text."""
         with self._speaking():
             self._repository.get_pull(number).edit(title=title, body=body[:LIMIT_BODY])
 
+    @_attended
     def comment(self, number: int, text: str) -> None:
         """Say something below it."""
         with self._speaking():
             self._repository.get_pull(number).create_issue_comment(text[:LIMIT_BODY])
 
+    @_attended
     def set_status(self, commit: str, *, passed: bool, text: str) -> None:
         """Set the commit status `taxiway`."""
         state, text = "success" if passed else "failure", text[:_DESCRIPTION]
@@ -115,6 +139,7 @@ class GitHubForge:
             if known is None or (known.state, known.description) != (state, text):
                 at.create_status(state, description=text, context=STATUS)
 
+    @_attended
     def merge(self, number: int, *, head: str, strategy: Strategy, title: str, message: str) -> None:
         """Merge it if it still offers `head`."""
         with self._speaking():
@@ -124,6 +149,7 @@ class GitHubForge:
             else:
                 pull.merge(commit_title=title, commit_message=message, merge_method=strategy, sha=head)
 
+    @_attended
     def close(self, number: int) -> None:
         """Close it without merging."""
         with self._speaking():
@@ -135,15 +161,25 @@ class GitHubForge:
     def _repository(self) -> github.Repository.Repository:
         import github  # noqa: PLC0415 - slow to import, and only few attempts need it
 
+        stop = self.stop
+
+        class Token(github.Auth.Token):
+            """Goes into the headers of each request, right before it is sent."""
+
+            def authentication(self, headers: dict[str, Any]) -> None:
+                if stop is not None:
+                    stop.check()
+                super().authentication(headers)
+
         if not self._token:
             raise ask_for_token(self.name, self._project)
         # The pauses are ours: whoever waits is stopped at once, and the next try of the stage is one more try.
         client = github.Github(
-            auth=github.Auth.Token(self._token),
+            auth=Token(self._token),
             base_url=self._api,
             timeout=TIMEOUT_S,
             user_agent="taxiway",
-            per_page=100,
+            per_page=_PAGE,
             retry=None,
             seconds_between_requests=None,
             seconds_between_writes=None,
@@ -173,24 +209,33 @@ class GitHubForge:
 
     def _required(self, branch: str) -> list[str]:
         """The checks that a branch asks for: by its protection, and by rulesets."""
-        protection = self._json(f"branches/{_quoted(branch)}").get("protection") or {}
+        protection = self._get(f"branches/{_quoted(branch)}")[1].get("protection") or {}
         names = list((protection.get("required_status_checks") or {}).get("contexts") or ())
-        for rule in self._json(f"rules/branches/{_quoted(branch)}", missing=[]):
+        for rule in self._rules(branch):
             if rule.get("type") == "required_status_checks":
                 names += [check["context"] for check in rule.get("parameters", {}).get("required_status_checks", ())]
         return list(dict.fromkeys(names))
 
-    def _json(self, path: str, missing: Any = None) -> Any:
+    def _rules(self, branch: str) -> Iterator[dict[str, Any]]:
+        """The rules of all rulesets that are for a branch, page by page."""
         from github import GithubException  # noqa: PLC0415
 
-        try:
-            _, data = self._repository.requester.requestJsonAndCheck("GET", f"{self._repository.url}/{path}")
-        except GithubException as error:
-            # Servers older than rulesets do not know their address.
-            if error.status == _MISSING and missing is not None:
-                return missing
-            raise
-        return data
+        for page in range(1, _MOST_PAGES + 1):
+            try:
+                headers, found = self._get(f"rules/branches/{_quoted(branch)}", per_page=_PAGE, page=page)
+            except GithubException as error:
+                # Servers older than rulesets do not know their address.
+                if error.status == _MISSING and page == 1:
+                    return
+                raise
+            yield from found
+            if 'rel="next"' not in headers.get("link", ""):
+                return
+        raise OperatorError(f"branch {branch} of {self._project} has more than {_MOST_PAGES * _PAGE} rules", hint="report it")
+
+    def _get(self, path: str, **query: Any) -> tuple[dict[str, Any], Any]:
+        """What the client has no method for: the answer's headers, in small letters, and its data."""
+        return self._repository.requester.requestJsonAndCheck("GET", f"{self._repository.url}/{path}", parameters=query)
 
 
 def _pull(facts: github.PullRequest.PullRequest) -> PullRequest:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from taxiway.errors import OperatorError, StageError
 from taxiway.integrations.forges.answers import LIMIT_BODY, STATUS, TIMEOUT_S, TOKEN_HINT, ask_for_token, refusal, unreachable
-from taxiway.ports import PullRequest, Readiness, Strategy
+from taxiway.ports import Cancellation, PullRequest, Readiness, Strategy
+from taxiway.waiting import attended
 
 if TYPE_CHECKING:
     import gitlab
@@ -46,8 +47,8 @@ class GitLabForge:
 
     name = "GitLab"
 
-    def __init__(self, *, api: str, project: str, token: str) -> None:
-        self._api, self._project, self._token = api, project, token
+    def __init__(self, *, api: str, project: str, token: str, stop: Cancellation | None = None) -> None:
+        self._api, self._project, self._token, self._stop = api, project, token, stop
         self._path = f"/projects/{quote(project, safe='')}"
         self._headers: Mapping[str, str] = {}
 
@@ -140,11 +141,23 @@ class GitLabForge:
     @cached_property
     def _client(self) -> gitlab.Gitlab:
         import gitlab  # noqa: PLC0415 - slow to import, and only few attempts need it
+        import requests  # noqa: PLC0415
+
+        class Session(requests.Session):
+            """Asks one question after the other, and none once `stop` says so."""
+
+            def __init__(self, stop: Cancellation | None) -> None:
+                super().__init__()
+                self._stop = stop
+
+            def request(self, *args: Any, **kwargs: Any) -> requests.Response:
+                return attended(partial(super().request, *args, **kwargs), self._stop)
 
         if not self._token:
             raise ask_for_token(self.name, self._project)
         # As a bearer: unlike a PRIVATE-TOKEN, that header does not follow a redirect to another host.
-        client = gitlab.Gitlab(self._api, oauth_token=self._token, timeout=TIMEOUT_S, user_agent="taxiway", per_page=100)
+        session = Session(self._stop)
+        client = gitlab.Gitlab(self._api, oauth_token=self._token, timeout=TIMEOUT_S, user_agent="taxiway", per_page=100, session=session)
         # The client's errors have no headers, which say when it may be asked again.
         client.session.hooks["response"].append(self._heard)
         return client

@@ -91,7 +91,7 @@ class UvInside:
         wanted = [
             (name, versions[0]) for name, versions in after.items() if len(versions) == 1 and before.get(name) not in (None, versions)
         ]
-        return self._serving.ask(self._links(wanted[:_LINKS]), within_s=_LINKS_S + 1) or {}
+        return self._serving.ask(self._links(wanted[:_LINKS]), within_s=_LINKS_S + 1, stop=self._stop) or {}
 
     async def _links(self, wanted: Sequence[tuple[str, str]]) -> dict[str, str]:
         found: dict[str, str] = {}

@@ -66,7 +66,7 @@ class NpmInside:
             self.tarballs |= proxy.tarballs
             self.notes = dict(proxy.notes)
             wanted = changed()[:_LINKS] if result.ok else ()
-            links = thread.ask(self._links(proxy, wanted), within_s=_LINKS_S + 1) if wanted else None
+            links = thread.ask(self._links(proxy, wanted), within_s=_LINKS_S + 1, stop=self._stop) if wanted else None
         return result, links or {}
 
     def run_alone(self, *argv: str) -> CommandResult:
