@@ -52,11 +52,11 @@ class Fault:
     method: str
     path: str
     status: int = 0  # 0: the connection is closed, after `hangs_s`
-    hangs_s: float = 0.0
     body: object = None
     headers: dict = field(default_factory=dict)
     times: int = 1
     after: bool = False
+    hangs_s: float = 0.0
 
 
 class ForgeServer:
