@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import json
@@ -9,7 +10,8 @@ import logging
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -47,6 +49,7 @@ __all__ = ["RunContext", "run", "run_key"]
 
 _LOOK = 12_000
 _WORST = 1_000_000
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,18 @@ def run(
         if agent not in agents:
             raise OperatorError(f"agent {agent!r} is not installed here", hint="install on the workers what the scheduler has")
     return _Attempt(plan, stage, context, ports=ports, agents=agents, stop=stop, log=log).run()
+
+
+@contextmanager
+def _disk_space() -> Iterator[None]:
+    """Turn what a full or read-only disk raises, wherever it does, into the error that says who must act."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        hint = "make room where the Taxiway home and the temporary files are (`taxiway gc` says what it can remove), and clear the stage"
+        raise OperatorError(f"nothing more can be written here: {error}", hint=hint) from error
 
 
 class _Attempt:
@@ -164,7 +179,8 @@ class _Attempt:
                 log=self.log,
             )
             try:
-                result = self._work(commit, lease, tries)
+                with _disk_space():
+                    result = self._work(commit, lease, tries)
             except TaxiwayError as error:
                 raise_or_result = tries.spend(error, self.mending)
                 raise_or_result.cost, raise_or_result.repairs = self._cost_so_far(), tries.repaired
@@ -265,6 +281,8 @@ class _Attempt:
         except (TaxiwayError, MemoryError):
             raise
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in _NO_SPACE:
+                raise  # no fault of the agent
             self.log.exception("agent %s failed in a way that it does not know", agent.name)
             raise AgentFailed(
                 f"agent {agent.name} failed: {type(error).__name__}: {error}", hint="this is a fault of the agent; its traceback is above"

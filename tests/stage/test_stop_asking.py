@@ -146,22 +146,22 @@ def test_a_signal_ends_the_wait_for_a_model(bench, server):
 
 
 def test_the_time_of_a_try_ends_the_wait_for_a_model(bench, server):
-    thinking(bench, server, timeout_s=3)
+    thinking(bench, server, timeout_s=5)
     began = time.monotonic()
     with pytest.raises(server.times_out_as):
         bench.run("s")
-    assert time.monotonic() - began < 3 + PROMISED_S
+    assert time.monotonic() - began < 5 + PROMISED_S
     given_back(bench)
 
 
 def test_another_model_has_only_the_time_that_is_left(bench):
     with ScriptedClaude(lambda _: Hang(600)) as claude:
-        thinking(bench, claude, timeout_s=2)
+        thinking(bench, claude, timeout_s=4)
         choice = ModelChoice("m", "other", 4000, "")
         models = dataclasses.replace(bench.policy.models, choices={"": choice}, prices={"m": (1.0,) * 4, "other": (1.0,) * 4})
         bench.policy = dataclasses.replace(bench.policy, models=models)
         began = time.monotonic()
         with pytest.raises(StageTimeout):
             bench.run("s")
-    assert time.monotonic() - began < 2 + PROMISED_S
+    assert time.monotonic() - began < 4 + PROMISED_S
     given_back(bench)
