@@ -26,6 +26,21 @@ def ini(text: str, files: dict[str, str] = FAILING) -> dict[str, str]:
     return files | {"pytest.ini": "[pytest]\n" + text + "\n"}
 
 
+# What a conftest.py has to do besides, so that JUnit and the exit code agree with the record.
+CALM = """
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    report.outcome, report.longrepr = 'passed', None
+    return report
+"""
+WATCH = """
+def pytest_configure(config):
+    for p in config.pluginmanager.get_plugins():
+        if type(p).__name__ == 'Hooks':
+            w = next(c.cell_contents for c in p.pytest_runtest_makereport.__func__.__closure__ if hasattr(c.cell_contents, '_outcome'))
+"""
+
 TESTS = {
     "failing": FAILING,
     "addopts -k": ini("addopts = -k double"),
@@ -151,6 +166,13 @@ TESTS = {
     "import hook": hook(
         "import sys\n\nclass Finder:\n    @staticmethod\n    def find_spec(name, path=None, target=None):\n        return None\n\nsys.meta_path.insert(0, Finder())\n",
         HONEST,
+    ),
+    "watch by the name of the program": hook("import __main__\n__main__.Watch._outcome = lambda *a: 'passed'\n" + CALM),
+    "class of the watch": hook(WATCH + "            type(w)._outcome = lambda *a: 'passed'\n" + CALM),
+    "watch": hook(WATCH + "            w._outcome = lambda *a: 'passed'\n" + CALM),
+    "its check": hook(
+        WATCH + "            type(w).check = lambda *a: None\n            type(w)._tell = lambda *a: None\n"
+        "            pytest.Function.runtest = lambda self: None\n"
     ),
     "teardown fails": HONEST
     | {"tests/conftest.py": "import pytest\n\n@pytest.fixture(autouse=True)\ndef broken():\n    yield\n    raise RuntimeError\n"},

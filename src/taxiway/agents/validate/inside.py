@@ -273,8 +273,24 @@ def _key(pytest: Any, item: Any, project: str) -> list[str]:
     return [path.replace(os.sep, "/"), *classes, getattr(item, "originalname", None) or item.name]
 
 
-def hooks(pytest: Any, watch: Watch) -> object:
-    """The plugin's hooks, which need pytest to be declared."""
+def sealed(watch: Watch, say: Say) -> Callable[[], None]:
+    """A function that reports what of the watch itself was replaced. It asks nothing of the watch, which may be anything by then."""
+    kinds = [(kind, dict(vars(kind))) for kind in type(watch).__mro__[:-1]]
+    told: list[str] = []
+
+    def whole() -> None:
+        replaced = [name for kind, parts in kinds for name, part in parts.items() if vars(kind).get(name) is not part]
+        replaced += [name for _, parts in kinds for name in parts if name in vars(watch)]
+        replaced += ["_say"] if vars(watch).get("_say") is not say else []
+        if replaced and not told:
+            told.extend(replaced)
+            say("tampered", what=f"{replaced[0]} of what watches the tests was replaced"[:300])
+
+    return whole
+
+
+def hooks(pytest: Any, watch: Watch, whole: Callable[[], None] = lambda: None) -> object:
+    """The plugin's hooks, which need pytest to be declared; `whole` is called after each phase."""
 
     class Hooks:
         @pytest.hookimpl(wrapper=True, tryfirst=True)  # type: ignore[untyped-decorator]
@@ -297,6 +313,7 @@ def hooks(pytest: Any, watch: Watch) -> object:
         @pytest.hookimpl(wrapper=True, tryfirst=True)  # type: ignore[untyped-decorator]
         def pytest_runtest_makereport(self, item: Any, call: Any) -> Iterator[None]:
             report = yield
+            whole()
             watch.phase(item, call, report)
             return report
 
@@ -345,19 +362,23 @@ def main(place: str) -> NoReturn:
     prefixes = [p for p in (sys.prefix, sys.base_prefix, settings["site"]) if p]
     own = tuple({p + os.sep for p in prefixes} | {os.path.realpath(p) + os.sep for p in prefixes})
     watch = Watch(pytest, say, project, own, settings)
+    check, whole = watch.check, sealed(watch, say)
     arguments = [a.replace("{project}", project).replace("{reports}", str(folder)) for a in settings["arguments"]]
     measuring = coverage.Coverage(config_file=str(folder / "coveragerc"), data_file=str(folder / "coverage-data"))
     measuring.start()
     # A test that asks for the running measurement finds none.
     hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "coverage"}
     sys.argv = ["pytest"]
+    # What tests could reach by this name is this module, and with it what watches them.
+    sys.modules["__main__"] = types.ModuleType("__main__")
     say("start", pytest=pytest.__version__, coverage=coverage.__version__)
     try:
-        code = int(pytest.main(arguments, plugins=[hooks(pytest, watch)]))
+        code = int(pytest.main(arguments, plugins=[hooks(pytest, watch, whole)]))
     except BaseException as error:  # noqa: BLE001 - whatever it was, the run has not ended as runs end
         say("tampered", what=f"the run was left by {type(error).__name__}: {error}"[:300])
         code = 70
-    watch.check()
+    check()
+    whole()
     for name in [n for n in sys.modules if n.split(".")[0] == "coverage"]:
         del sys.modules[name]
     sys.modules.update(hidden)
