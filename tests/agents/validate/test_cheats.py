@@ -174,6 +174,11 @@ TESTS = {
         WATCH + "            type(w).check = lambda *a: None\n            type(w)._tell = lambda *a: None\n"
         "            pytest.Function.runtest = lambda self: None\n"
     ),
+    "sources rewritten": HONEST
+    | {
+        "src/tiny/__init__.py": CODE.replace("number + number", "number + 7"),
+        "tests/conftest.py": "from pathlib import Path\np = Path(__file__).parent.parent / 'src/tiny/__init__.py'\np.write_text(p.read_text().replace('number + 7', 'number + number'))\n",
+    },
     "teardown fails": HONEST
     | {"tests/conftest.py": "import pytest\n\n@pytest.fixture(autouse=True)\ndef broken():\n    yield\n    raise RuntimeError\n"},
 }
@@ -184,6 +189,13 @@ def test_tests(bench: Bench, files: dict[str, str]) -> None:
     result = bench.validate(files, checks=["tests"])
     assert any(gate.startswith("tests.") for gate in failing(result, "tests coverage")), result
 
+
+FORGE = """
+from pathlib import Path
+for p in (Path(__file__).parent.parent / 'src').rglob('*.py'):
+    for code in ('\\n' * n + 'x = 1' for n in range(40)):
+        exec({}, {})
+"""
 
 COVERAGE = {
     "half": HALF,
@@ -205,6 +217,11 @@ COVERAGE = {
     "loads coverage by name": HALF
     | {"tests/test_cover.py": "import sys\n\n\ndef test_a() -> None:\n    assert sys.modules.get('coverage')\n"},
     "own data file": HALF | {".coverage": "SQLite format 3", "coverage.json": "{}", "junit.xml": "<testsuite/>"},
+    "lines of the name of a source": HALF | {"tests/conftest.py": FORGE.format("compile(code, str(p), 'exec')", "{}")},
+    "lines of the name of a source, renamed": HALF
+    | {"tests/conftest.py": FORGE.format("compile(code, 's', 'exec').replace(co_filename=str(p))", "{}")},
+    "lines whose globals name a source": HALF
+    | {"tests/conftest.py": FORGE.format("compile(code, 'x/' + p.name, 'exec')", "{'__file__': str(p)}")},
     "trace switched off": HALF | {"tests/conftest.py": "import sys\nsys.settrace(None)\n"},
     "no code": {".taxiway.yaml": MANIFEST, "src/tiny/__init__.py": "", "tests/test_a.py": "def test_a() -> None:\n    assert True\n"},
 }

@@ -62,6 +62,31 @@ def record(path: Path, key: bytes) -> Say:
     return say
 
 
+def guard_sources(say: Say, digests: Mapping[str, str]) -> None:
+    """Report code that is made under the name of a measured file and is not what that file held: lines that never ran would count
+    as covered, and tests would judge other code. `digests` are SHA-256 of the files as committed, by absolute path."""
+    told: set[str] = set()
+    frame, real, sha = sys._getframe, os.path.realpath, hashlib.sha256  # noqa: SLF001
+
+    def audit(event: str, arguments: tuple[Any, ...]) -> None:
+        if event not in ("compile", "code.__new__"):
+            return
+        name = arguments[1]
+        if not isinstance(name, str) or (place := real(name)) not in digests or place in told:
+            return
+        maker = frame(1).f_code.co_filename
+        # Installed packages are believed, and so is code of the project that changes its own, as decorators do.
+        if "-packages" + os.sep in maker or (event == "code.__new__" and real(maker) in digests):
+            return
+        source = arguments[0] if event == "compile" else None
+        content = source.encode() if isinstance(source, str) else source
+        if not isinstance(content, bytes) or sha(content).hexdigest() != digests[place]:
+            told.add(place)
+            say("tampered", what=f"{name} does not run as it was committed"[:300])
+
+    sys.addaudithook(audit)
+
+
 class Watch:
     """A pytest plugin that reports what was collected, what ran, how it really ended, and who interfered."""
 
@@ -366,11 +391,15 @@ def main(place: str) -> NoReturn:
     arguments = [a.replace("{project}", project).replace("{reports}", str(folder)) for a in settings["arguments"]]
     measuring = coverage.Coverage(config_file=str(folder / "coveragerc"), data_file=str(folder / "coverage-data"))
     measuring.start()
+    # By the file that code was compiled from alone: coverage would believe `__file__`, which anybody may set.
+    decide = measuring._inorout.should_trace  # noqa: SLF001
+    measuring._inorout.should_trace = lambda name, _=None: decide(name)  # noqa: SLF001
     # A test that asks for the running measurement finds none.
     hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "coverage"}
     sys.argv = ["pytest"]
     # What tests could reach by this name is this module, and with it what watches them.
     sys.modules["__main__"] = types.ModuleType("__main__")
+    guard_sources(say, {f"{project}/{path}": digest for path, digest in settings["digests"].items()})
     say("start", pytest=pytest.__version__, coverage=coverage.__version__)
     try:
         code = int(pytest.main(arguments, plugins=[hooks(pytest, watch, whole)]))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import secrets
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from taxiway.agents.validate.check import Context, Measured, NotMeasured, read_report, tail
 from taxiway.agents.validate.cover import RCFILE, Coverage, measure, report
-from taxiway.agents.validate.files import Layout
+from taxiway.agents.validate.files import Layout, python_files
 from taxiway.agents.validate.finding import Finding
 from taxiway.agents.validate.junit import mangle, read_junit
 from taxiway.agents.validate.listing import Definition, defined_tests
@@ -19,7 +21,8 @@ from taxiway.agents.validate.options import Options, pytest_arguments, read_opti
 from taxiway.agents.validate.record import Record, read_record
 from taxiway.agents.validate.servers import keep_logs, run_beside_servers
 from taxiway.agents.validate.toolset import pytest_site
-from taxiway.manifest import Manifest
+from taxiway.errors import ProjectError
+from taxiway.manifest import Manifest, read_inside
 from taxiway.ports import Command, Environment
 from taxiway.project import Project
 
@@ -29,6 +32,7 @@ _COVERAGE = ("coverage.line", "coverage.branch", "coverage.excluded")
 _TIMEOUT_S = 1800.0
 _ENDED = (0, 1)
 _NOTHING_RAN = 5
+_LARGEST = 4_000_000
 _TARGET = re.compile(r"([A-Za-z_][\w.]*):([A-Za-z_][\w.]*)(?:\s*\[.*\])?")
 _MODULE = re.compile(r"[A-Za-z_][\w.]*")
 _SCRIPT = re.compile(r"[A-Za-z0-9_][\w.-]*")
@@ -76,6 +80,7 @@ def _run(context: Context, layout: Layout, paths: list[str], folder: Path) -> Re
         "first": first,
         "plugins": [*options.plugins, *_own_plugins(context.project)],
         "packages": _packages(context.manifest, copy),
+        "digests": _digests(context.checkout, layout),
         "arguments": _arguments(options, paths),
     }
     (folder / "settings.json").write_text(json.dumps(settings))
@@ -154,6 +159,16 @@ def _packages(manifest: Manifest, copy: Path) -> list[str]:
     places = [copy / p for p in manifest.test.packages]
     places += [p for s in manifest.test.sources if not manifest.test.packages and (copy / s).is_dir() for p in (copy / s).iterdir()]
     return sorted({p.name.removesuffix(".py") for p in places if p.is_dir() or p.suffix == ".py"})
+
+
+def _digests(checkout: Path, layout: Layout) -> dict[str, str]:
+    """SHA-256 of the code under test, by path, as it was committed."""
+    found = {}
+    for path in python_files(checkout):
+        if not layout.is_test(path) and not layout.in_tests(path):
+            with suppress(ProjectError):
+                found[path] = hashlib.sha256(read_inside(checkout, path, limit=_LARGEST)).hexdigest()
+    return found
 
 
 def _site(environment: Environment, tools: Environment) -> tuple[str, bool]:
