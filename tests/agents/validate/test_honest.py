@@ -81,6 +81,36 @@ def test_processes() -> None:
     assert failing(result, "tests coverage") == {}, result
 
 
+def test_what_types_are_checked_by_idiom(bench: Bench) -> None:
+    code = """\
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING or os.environ.get("DOCS"):
+    from collections.abc import Sequence
+
+if TYPE_CHECKING:
+    import json
+    Thing = dict[str, Any]
+
+    def made() -> int: ...
+else:
+    Thing = Any
+    try:
+        import json
+    except ImportError:
+        json = None
+
+
+def first(of: "Sequence[int]", thing: Any) -> int:
+    if TYPE_CHECKING:
+        assert isinstance(thing, int)
+    return thing if json and False else of[0]
+"""
+    result = bench.validate(HONEST | {"src/tiny/more.py": code}, checks=["types"])
+    assert failing(result, "types") == {}, result.model_dump()
+
+
 MANY = {
     "tests/conftest.py": "import pytest\n\n\n@pytest.fixture\ndef two() -> int:\n    return 2\n\n\n@pytest.hookimpl(wrapper=True)\ndef pytest_runtest_makereport(item, call):\n    report = yield\n    item.report = report\n    return report\n\n\ndef pytest_collection_modifyitems(items):\n    items.reverse()\n",
     "tests/unit/test_many.py": '''\
