@@ -41,6 +41,28 @@ def pytest_configure(config):
             w = next(c.cell_contents for c in p.pytest_runtest_makereport.__func__.__closure__ if hasattr(c.cell_contents, '_outcome'))
 """
 
+SWALLOW = """
+import functools
+
+def calm(f):
+    @functools.wraps(f)
+    def g(*a, **k):
+        try:
+            f(*a, **k)
+        except AssertionError:
+            pass
+    return g
+
+"""
+OWN = """
+class F(pytest.Function):
+    def runtest(self):
+        try:
+            super().runtest()
+        except AssertionError:
+            pass
+
+"""
 TESTS = {
     "failing": FAILING,
     "addopts -k": ini("addopts = -k double"),
@@ -166,6 +188,33 @@ TESTS = {
     "import hook": hook(
         "import sys\n\nclass Finder:\n    @staticmethod\n    def find_spec(name, path=None, target=None):\n        return None\n\nsys.meta_path.insert(0, Finder())\n",
         HONEST,
+    ),
+    "skip before the watch": hook(
+        "@pytest.hookimpl(tryfirst=True)\ndef pytest_itemcollected(item):\n    if 'wrong' in item.name:\n        item.add_marker(pytest.mark.skip)\n"
+    ),
+    "item.obj before the watch": hook(
+        SWALLOW + "@pytest.hookimpl(tryfirst=True)\ndef pytest_itemcollected(item):\n    item.obj = calm(item.obj)\n"
+    ),
+    "item.obj outside of the watch": hook(
+        SWALLOW
+        + "@pytest.hookimpl(wrapper=True, tryfirst=True)\ndef pytest_itemcollected(item):\n    item.obj = calm(item.obj)\n    return (yield)\n"
+    ),
+    "item.obj wrapped": hook(SWALLOW + "def pytest_collection_modifyitems(items):\n    for i in items:\n        i.obj = calm(i.obj)\n"),
+    "item.obj in a fixture": hook(
+        SWALLOW + "@pytest.fixture(autouse=True)\ndef x(request):\n    request.node.obj = calm(request.node.obj)\n"
+    ),
+    "function of the module": hook(
+        SWALLOW
+        + "def pytest_pycollect_makeitem(collector, name, obj):\n    if name.startswith('test_'):\n        setattr(collector.obj, name, calm(obj))\n        return [pytest.Function.from_parent(collector, name=name)]\n"
+    ),
+    "own kind of function": hook(
+        OWN
+        + "def pytest_pycollect_makeitem(collector, name, obj):\n    if name.startswith('test_'):\n        return [F.from_parent(collector, name=name)]\n"
+    ),
+    "another kind of function": hook(OWN + "def pytest_collection_modifyitems(items):\n    for i in items:\n        i.__class__ = F\n"),
+    "own kind of item": hook(
+        "class I(pytest.Item):\n    def runtest(self):\n        try:\n            getattr(self.parent.obj, self.name)()\n        except AssertionError:\n            pass\n\n"
+        "def pytest_pycollect_makeitem(collector, name, obj):\n    if name.startswith('test_'):\n        return [I.from_parent(collector, name=name)]\n"
     ),
     "watch by the name of the program": hook("import __main__\n__main__.Watch._outcome = lambda *a: 'passed'\n" + CALM),
     "class of the watch": hook(WATCH + "            type(w)._outcome = lambda *a: 'passed'\n" + CALM),

@@ -9,6 +9,7 @@ still forge it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import hmac
 import importlib
@@ -40,6 +41,7 @@ _NOT_THE_PROJECTS = (
     "pytest_runtestloop",
     "pytest_cmdline_main",
     "pytest_make_collect_report",
+    "pytest_itemcollected",
 )
 
 
@@ -98,6 +100,7 @@ class Watch:
         self._plugins: list[str] = settings["plugins"]
         self._marks: dict[str, set[str]] = {}
         self._codes: dict[str, Any] = {}
+        self._functions: dict[str, Any] = {}
         self._tests: dict[str, dict[str, Any]] = {}
         self._raised: dict[tuple[str, str], BaseException | None] = {}
         self._told: set[str] = set()
@@ -105,6 +108,7 @@ class Watch:
         self._modules: dict[str, Any] = {}
         self._meta: list[Any] = []
         self._hooks: list[Any] = []
+        self._ours: list[Any] = []
         self._manager: Any = None
         self._execute: Any = None
 
@@ -115,6 +119,7 @@ class Watch:
         self._manager = config.pluginmanager
         self._manager.add_hookcall_monitoring(lambda *_: None, self._after)
         self._execute = self._manager._inner_hookexec  # noqa: SLF001 - what every hook is called through
+        self._ours = [i.function for i in self._manager.hook.pytest_itemcollected.get_hookimpls()]
         for name, module in sorted(sys.modules.items()):
             if name in ("pytest", "pluggy", "unittest.case", "unittest") or name.startswith(("_pytest.", "pluggy.")):
                 self._modules[name] = module
@@ -171,7 +176,9 @@ class Watch:
     def _check_hooks(self) -> None:
         for hook in _NOT_THE_PROJECTS:
             for implementation in getattr(self._manager.hook, hook).get_hookimpls():
-                if self._theirs(implementation.function):
+                # Nobody but the watch sees an item first.
+                first = hook != "pytest_itemcollected" or implementation.wrapper or implementation.hookwrapper
+                if first and implementation.function not in self._ours and self._theirs(implementation.function):
                     self._tell(f"{_file(implementation.function)} hooks {hook}: use a published plugin")
 
     def _theirs(self, value: Any) -> bool:
@@ -194,7 +201,15 @@ class Watch:
         """Before any hook of the project can drop it."""
         self._marks[item.nodeid] = {m.name for m in item.iter_markers()}
         self._codes[item.nodeid] = _code(item)
-        self._say("item", id=item.nodeid, key=_key(self._pytest, item, self._project))
+        self._functions[item.nodeid] = _function(item)
+        own = isinstance(item, self._pytest.Function) and self._defined(_function(item), item.path)
+        self._say("item", id=item.nodeid, key=_key(self._pytest, item, self._project), own=own)
+
+    @staticmethod
+    def _defined(function: Any, path: Path) -> bool:
+        """Whether a function is made by the file that a test is in, or by an installed package around it."""
+        file = function.__code__.co_filename if isinstance(function, types.FunctionType) else ""
+        return "-packages" + os.sep in file or os.path.realpath(file) == os.path.realpath(path)
 
     def file(self, report: Any) -> None:
         """Files that could not be imported, or that skip themselves."""
@@ -219,10 +234,10 @@ class Watch:
         if error is not None and not state["text"]:
             state["text"] = _words(error)
         if call.when == "call":
-            code = _code(item)
-            if code is not self._codes.get(item.nodeid) and code is not None and self._theirs(code):
-                self._tell(f"{item.nodeid} was replaced by other code")
-            if "runtest" in vars(item):
+            for now, then in ((_code(item), self._codes), (_function(item), self._functions)):
+                if now is not then.get(item.nodeid) and now is not None and self._patched(now):
+                    self._tell(f"{item.nodeid} was replaced by other code")
+            if "runtest" in vars(item) or (isinstance(item, self._pytest.Function) and self._theirs(type(item))):
                 self._tell(f"{item.nodeid} does not run as pytest runs tests")
         if call.when == "teardown":
             found = state["outcomes"]
@@ -267,6 +282,8 @@ class Watch:
 def _file(value: Any) -> str:
     """Where the code of a function or the class of anything else stands; "" where nobody can tell."""
     value = getattr(value, "__func__", None) or getattr(value, "fget", None) or value
+    while isinstance(value, functools.partial):
+        value = value.func
     if isinstance(value, types.FunctionType):
         return value.__code__.co_filename
     if isinstance(value, types.CodeType):
@@ -283,9 +300,13 @@ def _words(error: BaseException) -> str:
         return f"{type(error).__name__} (its text cannot be shown)"
 
 
-def _code(item: Any) -> Any:
+def _function(item: Any) -> Any:
     function: Any = getattr(item, "obj", None)
-    function = getattr(function, "__func__", function)
+    return getattr(function, "__func__", function)
+
+
+def _code(item: Any) -> Any:
+    function = _function(item)
     with contextlib.suppress(ValueError):
         function = inspect.unwrap(function)
     return getattr(function, "__code__", None)
@@ -323,9 +344,10 @@ def hooks(pytest: Any, watch: Watch, whole: Callable[[], None] = lambda: None) -
             watch.start(early_config)
             return (yield)
 
-        @pytest.hookimpl(tryfirst=True)  # type: ignore[untyped-decorator]
-        def pytest_itemcollected(self, item: Any) -> None:
+        @pytest.hookimpl(wrapper=True, tryfirst=True)  # type: ignore[untyped-decorator]
+        def pytest_itemcollected(self, item: Any) -> Iterator[None]:
             watch.collected(item)
+            return (yield)
 
         @pytest.hookimpl(tryfirst=True)  # type: ignore[untyped-decorator]
         def pytest_collectreport(self, report: Any) -> None:

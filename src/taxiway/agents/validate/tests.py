@@ -240,12 +240,13 @@ def _missed(definitions: list[Definition], record: Record, coverage: Coverage) -
     known = set(record.keys.values())
     ran = {key for i, key in record.keys.items() if record.outcomes.get(i) in ("passed", "xfailed")}
     shown = Counter(d.key for d in definitions)
+    foreign = {record.keys[i] for i in record.foreign}
     for d in definitions:
         name = "::".join(d.key)
         if d.key[0] in record.skipped_files or d.key[0] in record.broken:
             continue
         # One that another of its name replaced leaves no trace of its own lines.
         silent = d.first and not coverage.ran(d.key[0], d.first, d.last)
-        if d.key not in known or (d.key in ran and silent) or (shown[d.key] > 1 and silent):
+        if d.key not in known or (d.plain and d.key in foreign) or (d.key in ran and silent) or (shown[d.key] > 1 and silent):
             missed.append(name)
     return missed
