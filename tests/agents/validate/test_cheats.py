@@ -63,6 +63,14 @@ class F(pytest.Function):
             pass
 
 """
+BORROW = """
+import sys
+PLACE = sys.prefix + '/lib/python3/site-packages/evil/x.py'
+TEXT = 'def runtest(self):\\n    try:\\n        self.obj()\\n    except AssertionError:\\n        pass\\n'
+{}
+pytest.Function.runtest = runtest
+"""
+
 TESTS = {
     "failing": FAILING,
     "addopts -k": ini("addopts = -k double"),
@@ -216,6 +224,8 @@ TESTS = {
         "class I(pytest.Item):\n    def runtest(self):\n        try:\n            getattr(self.parent.obj, self.name)()\n        except AssertionError:\n            pass\n\n"
         "def pytest_pycollect_makeitem(collector, name, obj):\n    if name.startswith('test_'):\n        return [I.from_parent(collector, name=name)]\n"
     ),
+    "code by the name of a package": hook(BORROW.format("exec(compile(TEXT, PLACE, 'exec'))")),
+    "code renamed to one of a package": hook(BORROW.format("exec(TEXT)\nruntest.__code__ = runtest.__code__.replace(co_filename=PLACE)")),
     "watch by the name of the program": hook("import __main__\n__main__.Watch._outcome = lambda *a: 'passed'\n" + CALM),
     "class of the watch": hook(WATCH + "            type(w)._outcome = lambda *a: 'passed'\n" + CALM),
     "watch": hook(WATCH + "            w._outcome = lambda *a: 'passed'\n" + CALM),

@@ -64,29 +64,40 @@ def record(path: Path, key: bytes) -> Say:
     return say
 
 
-def guard_sources(say: Say, digests: Mapping[str, str]) -> None:
+def guard_sources(say: Say, digests: Mapping[str, str], own: tuple[str, ...]) -> None:
     """Report code that is made under the name of a measured file and is not what that file held: lines that never ran would count
-    as covered, and tests would judge other code. `digests` are SHA-256 of the files as committed, by absolute path."""
+    as covered, and tests would judge other code. `digests` are SHA-256 of the files as committed, by absolute path. The same for
+    files below `own`, Python and the packages: what the project makes would be taken for theirs."""
     told: set[str] = set()
     frame, real, sha = sys._getframe, os.path.realpath, hashlib.sha256  # noqa: SLF001
 
     def audit(event: str, arguments: tuple[Any, ...]) -> None:
-        if event not in ("compile", "code.__new__"):
+        if event not in ("compile", "code.__new__") or not isinstance(name := arguments[1], str):
             return
-        name = arguments[1]
-        if not isinstance(name, str) or (place := real(name)) not in digests or place in told:
-            return
-        maker = frame(1).f_code.co_filename
+        place, maker = real(name), frame(1).f_code.co_filename
+        theirs = place in digests or (f"{place}/".startswith(own) and not maker.startswith("<frozen importlib"))
         # Installed packages are believed, and so is code of the project that changes its own, as decorators do.
-        if "-packages" + os.sep in maker or (event == "code.__new__" and real(maker) in digests):
+        if (
+            not theirs
+            or place in told
+            or (maker.startswith(own) and "-packages" + os.sep in maker)
+            or (event == "code.__new__" and real(maker) in digests)
+        ):
             return
         source = arguments[0] if event == "compile" else None
         content = source.encode() if isinstance(source, str) else source
-        if not isinstance(content, bytes) or sha(content).hexdigest() != digests[place]:
+        if not isinstance(content, bytes) or sha(content).hexdigest() != (digests.get(place) or _digest(place)):
             told.add(place)
             say("tampered", what=f"{name} does not run as it was committed"[:300])
 
     sys.addaudithook(audit)
+
+
+def _digest(place: str) -> str:
+    try:
+        return hashlib.sha256(Path(place).read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 class Watch:
@@ -421,7 +432,7 @@ def main(place: str) -> NoReturn:
     sys.argv = ["pytest"]
     # What tests could reach by this name is this module, and with it what watches them.
     sys.modules["__main__"] = types.ModuleType("__main__")
-    guard_sources(say, {f"{project}/{path}": digest for path, digest in settings["digests"].items()})
+    guard_sources(say, {f"{project}/{path}": digest for path, digest in settings["digests"].items()}, own)
     say("start", pytest=pytest.__version__, coverage=coverage.__version__)
     try:
         code = int(pytest.main(arguments, plugins=[hooks(pytest, watch, whole)]))
