@@ -204,6 +204,7 @@ def main(payload: dict[str, Any]) -> NoReturn:
     places = {"{project}": payload["project"], "{reports}": payload["reports"], "{url}": payload["url"]}
     arguments = [functools.reduce(lambda text, place: text.replace(*place), places.items(), a) for a in payload["pytest"]]
     sys.argv = ["pytest"]
+    recording.guard_sources(say, {}, own)
     say("start", pytest=pytest.__version__)
     try:
         plugins = [recording.hooks(pytest, watch, whole), _limits(pytest, pages, payload["timeout_s"])]

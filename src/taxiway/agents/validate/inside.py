@@ -75,7 +75,7 @@ def guard_sources(say: Say, digests: Mapping[str, str], own: tuple[str, ...]) ->
         if event not in ("compile", "code.__new__") or not isinstance(name := arguments[1], str):
             return
         place, maker = real(name), frame(1).f_code.co_filename
-        theirs = place in digests or (f"{place}/".startswith(own) and not maker.startswith("<frozen importlib"))
+        theirs = place in digests or ((f"{place}/".startswith(own) or name.startswith(own)) and not maker.startswith("<frozen importlib"))
         # Installed packages are believed, and so is code of the project that changes its own, as decorators do.
         if (
             not theirs
@@ -336,7 +336,7 @@ def sealed(watch: Watch, say: Say) -> Callable[[], None]:
     told: list[str] = []
 
     def whole() -> None:
-        replaced = [name for kind, parts in kinds for name, part in parts.items() if vars(kind).get(name) is not part]
+        replaced = [name for kind, parts in kinds for name in {**vars(kind), **parts} if vars(kind).get(name) is not parts.get(name)]
         replaced += [name for _, parts in kinds for name in parts if name in vars(watch)]
         replaced += ["_say"] if vars(watch).get("_say") is not say else []
         if replaced and not told:
