@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from taxiway.errors import Cancelled, GateFailed, OperatorError, TaxiwayError
 from taxiway.records import Outcome, Result
 
@@ -37,8 +39,9 @@ def _compact_failure(left: Result) -> Result:
         return compact(left.model_copy(update={"gates": (), "metrics": {}}))
 
 
-def compact(result: Result, limit: int = XCOM_LIMIT) -> Result:
-    """`result` with its longest texts, then its ungated metrics, cut until its JSON has at most `limit` bytes.
+def compact(result: Result, limit: int = XCOM_LIMIT, *, named: Collection[str] = ()) -> Result:
+    """`result` with its longest texts, then the metrics that are neither gated nor `named` by later stages, then gates that passed, cut
+    until its JSON has at most `limit` bytes.
 
     The whole of it is in the artifact store, as result.json. Raises OperatorError if even the rest is larger.
     """
@@ -53,10 +56,17 @@ def compact(result: Result, limit: int = XCOM_LIMIT) -> Result:
         )
         if _size(short) <= limit:
             return short
-    gated = {r.metric for r in short.gates}
-    short = short.model_copy(update={"unmeasured": {}, "metrics": {k: v for k, v in short.metrics.items() if k in gated}})
-    if _size(short) > limit:
-        short = short.model_copy(update={"gates": tuple(r for r in short.gates if r.blocking)})
+    kept = {r.metric for r in short.gates} | set(named)
+    short = short.model_copy(update={"unmeasured": {}, "metrics": {k: v for k, v in short.metrics.items() if k in kept}})
+    # That they passed is in the verdict, and each of them in gates.json; those that do not block say least.
+    passed = sorted((r for r in short.gates if r.passed), key=lambda r: r.blocking)
+    for n in range(1, len(passed) + 1):
+        if _size(short) <= limit:
+            break
+        left_out = {id(g) for g in passed[:n]}
+        said = f"{_cut(result.summary, 120)} ({n} gate{'s' * (n > 1)} that passed: see gates.json)"
+        gates = tuple(r for r in short.gates if id(r) not in left_out)
+        short = short.model_copy(update={"gates": gates, "summary": said})
     if _size(short) > limit:
         raise OperatorError(
             f"the result has {_size(short)} bytes where {limit} is the most", hint="the agent hands on too many outputs or artifacts"

@@ -189,8 +189,14 @@ class _Attempt:
                 if raise_or_result is error:
                     raise
                 raise raise_or_result from error
+            result = compact(result, named=self._named(result))
             tries.forget()
-            return compact(result)
+            return result
+
+    def _named(self, result: Result) -> list[str]:
+        """The metrics of this stage that expressions of others may name."""
+        texts = json.dumps([(s.when, s.inputs, s.repair.inputs if s.repair else {}) for s in self.plan.stages], default=str)
+        return [name for name in result.metrics if all(part in texts for part in name.split("."))]
 
     # --- before the agent -----------------------------------------------------------------------
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
+import marshal
 import sys
 import threading
 from pathlib import Path
@@ -49,6 +51,17 @@ def test_a_service_is_started_as_if_it_were_installed(delivery):
     (checkout / "src" / "greeting.py").write_text("from importlib.metadata import version\nTEXT = version('greeter-app')\n")
     result = deploy.run(deploy.DeployInput(), delivery.ports, delivery.attempt("deploy", commit=A, checkout=checkout))
     assert httpx.get(result.outputs["url"], trust_env=False).text == "1.4"
+
+
+def test_bytecode_does_not_stand_in_for_its_source(delivery):
+    checkout = delivery.checkout()
+    code = marshal.dumps(compile("TEXT = 'another'", "greeting.py", "exec"))
+    cache = checkout / "src" / "__pycache__" / f"greeting.{sys.implementation.cache_tag}.pyc"
+    cache.parent.mkdir()
+    # PEP 552: flags 0b01 is a hash-based pyc that nobody checks against its source.
+    cache.write_bytes(importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + bytes(8) + code)
+    result = deploy.run(deploy.DeployInput(), delivery.ports, delivery.attempt("deploy", commit=A, checkout=checkout))
+    assert httpx.get(result.outputs["url"], trust_env=False).text == "hello"
 
 
 def test_a_file_of_the_project_is_not_taken_for_what_the_install_would_write(delivery, tmp_path):

@@ -146,6 +146,33 @@ def test_who_asks_tools_to_look_away_is_sent_back(bench, mend):
     assert result.outcome == "success"
 
 
+@pytest.mark.parametrize(
+    ("path", "pins", "harmless"),
+    [
+        ("requirements.txt", "six==1.16.0\nruff==0.9.0\n", "six==1.17.0\nmypy-extensions==1.1.0\n"),
+        ("deps/dev.in", "pytest-skip-all\n", "pytestify\n"),
+        ("uv.lock", '[[package]]\nname = "mypy"\nversion = "1.15.0"\n', '[[package]]\nname = "six"\nversion = "1.17.0"\n'),
+    ],
+    ids=["requirements", "plugin", "lock"],
+)
+def test_who_chooses_other_judges_is_sent_back(bench, mend, path, pins, harmless):
+    script = [put("value = 3\n") + put(pins, path), hand_in(), put(harmless, path), hand_in()]
+    with ScriptedClaude(script) as claude:
+        bench.think(claude)
+        *_, result = mend()
+    assert f"choose other tools to judge this repair (pytest and its plugins, linters, type checkers): {path}" in json.dumps(
+        claude.requests
+    )
+    assert result.outcome == "success"
+
+
+def test_who_may_choose_other_judges_does(bench, mend):
+    with ScriptedClaude([put("value = 3\n") + put("pytest-cov\n", "requirements.txt"), hand_in()]) as claude:
+        bench.think(claude)
+        *_, result = mend(may_change=["requirements*.txt"])
+    assert result.outcome == "success"
+
+
 def test_a_test_that_a_repair_deletes_counts_as_failed(bench, mend):
     with ScriptedClaude([use("delete", path="tests/test_app.py") + put("value = 3\n"), hand_in()] * 2) as claude:
         bench.think(claude)

@@ -402,6 +402,35 @@ def test_compact_keeps_what_decides():
     assert (small.commit, small.outputs) == (big.commit, big.outputs)
 
 
+def test_many_gates_that_pass_are_no_failure_and_later_stages_have_their_metrics(bench, gate):
+    names = [f"quality.number_{i}" for i in range(60)]
+    gates = tuple(gate(name, ">=", 1) for name in names[:40])
+
+    def check(*_):
+        return Result(metrics=dict.fromkeys(names, 1.0))
+
+    def later(*_):
+        return Result(metrics={"value": 1.0})
+
+    bench.stage("check", check, metrics=tuple(names), gates=gates)
+    when = f"stages.check.metrics.{names[50]} == 1 and stages.check.metrics.{names[5]} == 1"
+    bench.stage("later", later, needs=("check",), uses=("check",), when=when)
+    result = bench.run("check")
+    assert len(result.model_dump_json().encode()) <= results.XCOM_LIMIT
+    assert set(result.metrics) == {*names[:40], names[50]}
+    assert 0 < len(result.gates) < 40
+    assert f"({40 - len(result.gates)} gates that passed: see gates.json)" in result.summary
+    assert [v.passed for v in result.verdicts] == [True]
+    assert bench.run("later").outcome == "success"
+
+
+def test_compact_keeps_gates_that_did_not_pass():
+    readings = [Reading(metric=f"quality.m{i}", wanted=">= 1", measured=float(i % 2), passed=bool(i % 2)) for i in range(44)]
+    small = results.compact(Result(gates=tuple(readings), metrics={r.metric: 1.0 for r in readings}))
+    assert len(small.model_dump_json().encode()) <= results.XCOM_LIMIT
+    assert {g.metric for g in small.gates} >= {r.metric for r in readings if not r.passed}
+
+
 def test_compact_refuses_what_cannot_be_small():
     with pytest.raises(OperatorError, match="outputs"):
         results.compact(Result(outputs={f"o{i}": "x" * 100 for i in range(100)}))

@@ -11,7 +11,7 @@ from taxiway.agents.tools import PROTECTED
 from taxiway.errors import ProjectError
 from taxiway.manifest import read_inside
 
-__all__ = ["JUDGES", "looks_away", "new_blind_spots", "snapshot"]
+__all__ = ["JUDGES", "looks_away", "new_blind_spots", "pins_of_judges", "snapshot"]
 
 JUDGES: tuple[str, ...] = (
     *PROTECTED,
@@ -57,6 +57,12 @@ _LOOK_AWAY = re.compile(
     r"\bmodules\s*\.\s*get\s*\(\s*[\"']_?pytest|\bfind_spec\s*\(\s*[\"']_?pytest|\bgettrace\b|\bsys\s*\.\s*monitoring\b",
     re.IGNORECASE,
 )
+_PINS = (".txt", ".in", ".lock")
+_JUDGE_PINNED = re.compile(
+    r"^[ \t]*(?:name[ \t]*=[ \t]*)?[\"']?(?:ruff|mypy|bandit|black|coverage|pluggy|pytest(?:[-_.]\w+)*)(?![-\w.])"
+    r"[^\n]*(?:\nversion[^\n]*)?",
+    re.IGNORECASE | re.MULTILINE,
+)
 _PYTHON = (".py", ".pyw")
 _MOST = 1 << 30
 
@@ -82,3 +88,14 @@ def new_blind_spots(before: Mapping[str, int], after: Mapping[str, int], changed
     """The changed files that ask tools to look away more often than before, and how often."""
     grown = [(path, after.get(path, 0) - before.get(path, 0)) for path in sorted(set(changed))]
     return [f"{path} ({more} more)" for path, more in grown if more > 0]
+
+
+def pins_of_judges(checkout: Path) -> Mapping[str, Sequence[str]]:
+    """Path -> the lines of requirement and lock files by which a project chooses the versions, and plugins, of what measures it."""
+    found = {}
+    for path in sorted(checkout.rglob("*")):
+        if path.suffix.lower() in _PINS and path.is_file():
+            name = path.relative_to(checkout).as_posix()
+            with suppress(ProjectError):
+                found[name] = sorted(_JUDGE_PINNED.findall(read_inside(checkout, name, limit=_MOST).decode("utf-8", "replace")))
+    return found

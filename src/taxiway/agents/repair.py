@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from pydantic import Field
 
-from taxiway.agents.guard import JUDGES, new_blind_spots, snapshot
+from taxiway.agents.guard import JUDGES, new_blind_spots, pins_of_judges, snapshot
 from taxiway.agents.loop import Task
 from taxiway.agents.mind import Mind
 from taxiway.agents.project_map import DATA, material, project_map
@@ -75,11 +76,18 @@ class Judge:
 
     def __init__(self, checkout: Path, may_change: Sequence[str]) -> None:
         self._checkout, self._may_change, self._before = checkout, may_change, snapshot(checkout)
+        self._pins = pins_of_judges(checkout)
         self.protected = (*JUDGES, *_test_places(checkout))
 
     def blind_spots(self, changed: Iterable[str]) -> str:
         """The changed files that ask tools to look away more often than before; "" for none."""
         return ", ".join(new_blind_spots(self._before, snapshot(self._checkout), changed))
+
+    def other_judges(self, changed: Iterable[str]) -> str:
+        """The changed files that have other versions, or plugins, of what measures installed than before; "" for none."""
+        now = pins_of_judges(self._checkout)
+        free = {path for path in changed if any(fnmatchcase(path, pattern) for pattern in self._may_change)}
+        return ", ".join(p for p in sorted(set(changed) - free) if (self._pins.get(p) or []) != (now.get(p) or []))
 
     def refuses(self, changed: Iterable[str]) -> str:
         """Of the changed paths those that a repair may not change, or not like that; "" where it may."""
@@ -91,6 +99,8 @@ class Judge:
 def _refuse_blind_spots(judge: Judge, tools: Tools) -> None:
     if found := judge.blind_spots(tools.changed):
         raise ToolError(f"these ask tools to look away, skip tests, or behave differently under test: {found}. Take that out again")
+    if found := judge.other_judges(tools.changed):
+        raise ToolError(f"these choose other tools to judge this repair (pytest and its plugins, linters, type checkers): {found}")
 
 
 def _test_places(checkout: Path) -> tuple[str, ...]:

@@ -39,6 +39,20 @@ PROJECTS = {
         {"e2e/conftest.py": "def pytest_runtest_protocol(item): return True"},
         "hooks pytest_runtest_protocol",
     ),
+    "a conftest that replaces what watches it": (
+        {
+            "e2e/conftest.py": "def pytest_configure(config):\n    for p in config.pluginmanager.get_plugins():\n"
+            "        if hasattr(p, 'pytest_runtest_makereport') and type(p).__name__ == 'Hooks':\n"
+            "            for c in p.pytest_runtest_makereport.__func__.__closure__:\n"
+            "                if hasattr(c.cell_contents, '_outcome'):\n"
+            "                    type(c.cell_contents)._outcome = lambda *a: 'passed'\n"
+        },
+        "of what watches the tests was replaced",
+    ),
+    "a conftest that makes code by Taxiway's name": (
+        {"e2e/conftest.py": "import pytest\nexec(compile('def f(self): pass', '<taxiway>', 'exec'))\npytest.Function.runtest = f"},
+        "does not run as it was committed",
+    ),
     "a conftest that writes its own JUnit": (
         {
             "e2e/conftest.py": "import pathlib\ndef pytest_unconfigure():\n    pathlib.Path('/reports/junit.xml').write_text("

@@ -26,6 +26,51 @@ def ini(text: str, files: dict[str, str] = FAILING) -> dict[str, str]:
     return files | {"pytest.ini": "[pytest]\n" + text + "\n"}
 
 
+# What a conftest.py has to do besides, so that JUnit and the exit code agree with the record.
+CALM = """
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    report.outcome, report.longrepr = 'passed', None
+    return report
+"""
+WATCH = """
+def pytest_configure(config):
+    for p in config.pluginmanager.get_plugins():
+        if type(p).__name__ == 'Hooks':
+            w = next(c.cell_contents for c in p.pytest_runtest_makereport.__func__.__closure__ if hasattr(c.cell_contents, '_outcome'))
+"""
+
+SWALLOW = """
+import functools
+
+def calm(f):
+    @functools.wraps(f)
+    def g(*a, **k):
+        try:
+            f(*a, **k)
+        except AssertionError:
+            pass
+    return g
+
+"""
+OWN = """
+class F(pytest.Function):
+    def runtest(self):
+        try:
+            super().runtest()
+        except AssertionError:
+            pass
+
+"""
+BORROW = """
+import sys
+PLACE = sys.prefix + '/lib/python3/site-packages/evil/x.py'
+TEXT = 'def runtest(self):\\n    try:\\n        self.obj()\\n    except AssertionError:\\n        pass\\n'
+{}
+pytest.Function.runtest = runtest
+"""
+
 TESTS = {
     "failing": FAILING,
     "addopts -k": ini("addopts = -k double"),
@@ -152,6 +197,47 @@ TESTS = {
         "import sys\n\nclass Finder:\n    @staticmethod\n    def find_spec(name, path=None, target=None):\n        return None\n\nsys.meta_path.insert(0, Finder())\n",
         HONEST,
     ),
+    "skip before the watch": hook(
+        "@pytest.hookimpl(tryfirst=True)\ndef pytest_itemcollected(item):\n    if 'wrong' in item.name:\n        item.add_marker(pytest.mark.skip)\n"
+    ),
+    "item.obj before the watch": hook(
+        SWALLOW + "@pytest.hookimpl(tryfirst=True)\ndef pytest_itemcollected(item):\n    item.obj = calm(item.obj)\n"
+    ),
+    "item.obj outside of the watch": hook(
+        SWALLOW
+        + "@pytest.hookimpl(wrapper=True, tryfirst=True)\ndef pytest_itemcollected(item):\n    item.obj = calm(item.obj)\n    return (yield)\n"
+    ),
+    "item.obj wrapped": hook(SWALLOW + "def pytest_collection_modifyitems(items):\n    for i in items:\n        i.obj = calm(i.obj)\n"),
+    "item.obj in a fixture": hook(
+        SWALLOW + "@pytest.fixture(autouse=True)\ndef x(request):\n    request.node.obj = calm(request.node.obj)\n"
+    ),
+    "function of the module": hook(
+        SWALLOW
+        + "def pytest_pycollect_makeitem(collector, name, obj):\n    if name.startswith('test_'):\n        setattr(collector.obj, name, calm(obj))\n        return [pytest.Function.from_parent(collector, name=name)]\n"
+    ),
+    "own kind of function": hook(
+        OWN
+        + "def pytest_pycollect_makeitem(collector, name, obj):\n    if name.startswith('test_'):\n        return [F.from_parent(collector, name=name)]\n"
+    ),
+    "another kind of function": hook(OWN + "def pytest_collection_modifyitems(items):\n    for i in items:\n        i.__class__ = F\n"),
+    "own kind of item": hook(
+        "class I(pytest.Item):\n    def runtest(self):\n        try:\n            getattr(self.parent.obj, self.name)()\n        except AssertionError:\n            pass\n\n"
+        "def pytest_pycollect_makeitem(collector, name, obj):\n    if name.startswith('test_'):\n        return [I.from_parent(collector, name=name)]\n"
+    ),
+    "code by the name of a package": hook(BORROW.format("exec(compile(TEXT, PLACE, 'exec'))")),
+    "code renamed to one of a package": hook(BORROW.format("exec(TEXT)\nruntest.__code__ = runtest.__code__.replace(co_filename=PLACE)")),
+    "watch by the name of the program": hook("import __main__\n__main__.Watch._outcome = lambda *a: 'passed'\n" + CALM),
+    "class of the watch": hook(WATCH + "            type(w)._outcome = lambda *a: 'passed'\n" + CALM),
+    "watch": hook(WATCH + "            w._outcome = lambda *a: 'passed'\n" + CALM),
+    "its check": hook(
+        WATCH + "            type(w).check = lambda *a: None\n            type(w)._tell = lambda *a: None\n"
+        "            pytest.Function.runtest = lambda self: None\n"
+    ),
+    "sources rewritten": HONEST
+    | {
+        "src/tiny/__init__.py": CODE.replace("number + number", "number + 7"),
+        "tests/conftest.py": "from pathlib import Path\np = Path(__file__).parent.parent / 'src/tiny/__init__.py'\np.write_text(p.read_text().replace('number + 7', 'number + number'))\n",
+    },
     "teardown fails": HONEST
     | {"tests/conftest.py": "import pytest\n\n@pytest.fixture(autouse=True)\ndef broken():\n    yield\n    raise RuntimeError\n"},
 }
@@ -162,6 +248,13 @@ def test_tests(bench: Bench, files: dict[str, str]) -> None:
     result = bench.validate(files, checks=["tests"])
     assert any(gate.startswith("tests.") for gate in failing(result, "tests coverage")), result
 
+
+FORGE = """
+from pathlib import Path
+for p in (Path(__file__).parent.parent / 'src').rglob('*.py'):
+    for code in ('\\n' * n + 'x = 1' for n in range(40)):
+        exec({}, {})
+"""
 
 COVERAGE = {
     "half": HALF,
@@ -183,6 +276,11 @@ COVERAGE = {
     "loads coverage by name": HALF
     | {"tests/test_cover.py": "import sys\n\n\ndef test_a() -> None:\n    assert sys.modules.get('coverage')\n"},
     "own data file": HALF | {".coverage": "SQLite format 3", "coverage.json": "{}", "junit.xml": "<testsuite/>"},
+    "lines of the name of a source": HALF | {"tests/conftest.py": FORGE.format("compile(code, str(p), 'exec')", "{}")},
+    "lines of the name of a source, renamed": HALF
+    | {"tests/conftest.py": FORGE.format("compile(code, 's', 'exec').replace(co_filename=str(p))", "{}")},
+    "lines whose globals name a source": HALF
+    | {"tests/conftest.py": FORGE.format("compile(code, 'x/' + p.name, 'exec')", "{'__file__': str(p)}")},
     "trace switched off": HALF | {"tests/conftest.py": "import sys\nsys.settrace(None)\n"},
     "no code": {".taxiway.yaml": MANIFEST, "src/tiny/__init__.py": "", "tests/test_a.py": "def test_a() -> None:\n    assert True\n"},
 }
@@ -251,6 +349,13 @@ HIDDEN = {
     "typing.no_type_check": 'import typing\n\n@typing.no_type_check\ndef f() -> int:\n    return "x"\n',
     "not TYPE_CHECKING": 'from typing import TYPE_CHECKING\n\nif not TYPE_CHECKING:\n    def f() -> int:\n        return "x"\n',
     "else of TYPE_CHECKING": 'from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    f = None\nelse:\n    def f() -> int:\n        return "x"\n',
+    "assert": 'from typing import TYPE_CHECKING\n\nassert not TYPE_CHECKING\n\n\ndef f() -> int:\n    return "x"\n',
+    "raise": 'from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    raise ImportError\n\n\ndef f() -> int:\n    return "x"\n',
+    "exit": 'import sys\nfrom typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    sys.exit()\n\n\ndef f() -> int:\n    return "x"\n',
+    "not TYPE_CHECKING and": 'from typing import TYPE_CHECKING\n\nif not TYPE_CHECKING and len("a"):\n    def f() -> int:\n        return "x"\n',
+    "else of TYPE_CHECKING or": 'from typing import TYPE_CHECKING\n\nif TYPE_CHECKING or len("a"):\n    f = None\nelse:\n    def f() -> int:\n        return "x"\n',
+    "return in a branch": 'from typing import TYPE_CHECKING\n\n\ndef f() -> int:\n    if not TYPE_CHECKING:\n        return "x"\n    return 1\n',
+    "TYPE_CHECKING or": 'from typing import TYPE_CHECKING\n\n\ndef f() -> int:\n    return TYPE_CHECKING or "x"\n',
     "dead branch": 'if False:\n    def f() -> int:\n        return "x"\n',
     "no annotations": 'def f():\n    x: int = "x"\n    return x\n',
     "not ASCII": '# -*- coding: latin-1 -*-\nx: int = "x"  # \xfc type: ignore\n',
@@ -264,7 +369,7 @@ def test_types_that_one_file_hides(bench: Bench) -> None:
     reports = "".join((bench.scratch / "reports" / name).read_text() for name in ("types.jsonl", "report.json"))
     assert [f for f in files if f not in reports] == []
     assert result.metrics["types.errors"] == len(HIDDEN)
-    assert result.metrics["types.suppressed"] == 8  # the others are errors as written, too
+    assert result.metrics["types.suppressed"] == 15  # the others are errors as written, too
 
 
 TYPES = {

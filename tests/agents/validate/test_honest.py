@@ -47,6 +47,70 @@ def test_code_without_a_branch_has_its_lines_measured(bench: Bench) -> None:
     assert result.summary == "2 tests passed, 100.0 % of lines, not measured: coverage.branch"
 
 
+def test_code_is_read_compiled_and_run_by_tests_as_it_is(bench: Bench) -> None:
+    test = """\
+import ast
+import multiprocessing
+import runpy
+from pathlib import Path
+
+SOURCE = Path(__file__).parent.parent / "src/tiny/__init__.py"
+
+
+def work() -> None:
+    from tiny import double
+
+    assert double(1) == 2
+
+
+def test_source() -> None:
+    exec(compile(SOURCE.read_text(), str(SOURCE), "exec"), {})
+    exec(compile(ast.parse("x = 1"), "__init__.py", "exec"), {})
+    ast.parse(SOURCE.read_bytes(), str(SOURCE))
+    assert runpy.run_path(str(SOURCE))["double"](1) == 2
+
+
+def test_processes() -> None:
+    for method in ("fork", "spawn"):
+        process = multiprocessing.get_context(method).Process(target=work)
+        process.start()
+        process.join()
+        assert process.exitcode == 0
+"""
+    result = bench.validate(HONEST | {"tests/test_code.py": test}, checks=["tests"])
+    assert failing(result, "tests coverage") == {}, result
+
+
+def test_what_types_are_checked_by_idiom(bench: Bench) -> None:
+    code = """\
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING or os.environ.get("DOCS"):
+    from collections.abc import Sequence
+
+if TYPE_CHECKING:
+    import json
+    Thing = dict[str, Any]
+
+    def made() -> int: ...
+else:
+    Thing = Any
+    try:
+        import json
+    except ImportError:
+        json = None
+
+
+def first(of: "Sequence[int]", thing: Any) -> int:
+    if TYPE_CHECKING:
+        assert isinstance(thing, int)
+    return thing if json and False else of[0]
+"""
+    result = bench.validate(HONEST | {"src/tiny/more.py": code}, checks=["types"])
+    assert failing(result, "types") == {}, result.model_dump()
+
+
 MANY = {
     "tests/conftest.py": "import pytest\n\n\n@pytest.fixture\ndef two() -> int:\n    return 2\n\n\n@pytest.hookimpl(wrapper=True)\ndef pytest_runtest_makereport(item, call):\n    report = yield\n    item.report = report\n    return report\n\n\ndef pytest_collection_modifyitems(items):\n    items.reverse()\n",
     "tests/unit/test_many.py": '''\

@@ -53,7 +53,9 @@ def count_tests(context: Context, first: Round, later: Sequence[Round], flaky: s
     loaded = {data["test"] for r in rounds for kind, data in r.others if kind == "loaded"}
     missed = [i for i in record.keys if record.outcomes.get(i, "off") == "off"]
     known = set(record.keys.values())
-    missed += ["::".join(d.key) for d in defined if d.key not in known and d.key[0] not in {*record.skipped_files, *record.broken}]
+    foreign = {record.keys[i] for i in record.foreign}
+    off = [d for d in defined if d.key not in known or (d.plain and d.key in foreign)]
+    missed += ["::".join(d.key) for d in off if d.key[0] not in {*record.skipped_files, *record.broken}]
     events = Counter(kind for kind, _ in record.others)
     measured.metrics |= {
         "e2e.total": passed + failed + xfailed,

@@ -200,17 +200,20 @@ def main(payload: dict[str, Any]) -> NoReturn:
     prefixes = [p for p in (sys.prefix, sys.base_prefix, *payload["site"]) if p]
     own = tuple({p + os.sep for p in prefixes} | {os.path.realpath(p) + os.sep for p in prefixes} | {"<taxiway>"})
     watch = _watch(recording, pytest, say, payload, own)
+    check, whole = watch.check, recording.sealed(watch, say)
     places = {"{project}": payload["project"], "{reports}": payload["reports"], "{url}": payload["url"]}
     arguments = [functools.reduce(lambda text, place: text.replace(*place), places.items(), a) for a in payload["pytest"]]
     sys.argv = ["pytest"]
+    recording.guard_sources(say, {}, own)
     say("start", pytest=pytest.__version__)
     try:
-        plugins = [recording.hooks(pytest, watch), _limits(pytest, pages, payload["timeout_s"])]
+        plugins = [recording.hooks(pytest, watch, whole), _limits(pytest, pages, payload["timeout_s"])]
         code = int(pytest.main(arguments, plugins=plugins))
     except BaseException as error:  # noqa: BLE001 - whatever it was, the run has not ended as runs end
         say("tampered", what=f"the run was left by {type(error).__name__}: {error}"[:300])
         code = 70
-    watch.check()
+    check()
+    whole()
     sys.stdout.flush()
     sys.stderr.flush()
     junit = folder / "junit.xml"

@@ -14,7 +14,7 @@ from taxiway.agents.integrate.parsing import unreadable
 from taxiway.agents.loop import Task
 from taxiway.agents.masking import MASKED
 from taxiway.agents.mind import Mind
-from taxiway.agents.project_map import DATA, project_map
+from taxiway.agents.project_map import DATA, material, project_map
 from taxiway.agents.tools import ToolError, Tools
 from taxiway.errors import ModelCutOff, ModelInvalid, ModelRefused, ModelUnfinished
 from taxiway.ports import Hunk, Resolution, Sandbox, TornFile
@@ -201,7 +201,7 @@ def _request(file: TornFile, hunk: Hunk) -> str:
         ("messages_of_the_branch", file.ours_messages),
         ("messages_of_the_change", file.theirs_messages),
     ]
-    shown = "\n".join(f"<{name}>\n{text}\n</{name}>" for name, text in parts)
+    shown = "\n".join(material(name, text) for name, text in parts)
     return f"The conflict is in {file.path}, at line {hunk.line}. An empty side means that it has no such lines.\n\n{shown}"
 
 

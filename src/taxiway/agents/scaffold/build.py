@@ -15,7 +15,7 @@ from taxiway.agents.base import StageAttempt
 from taxiway.agents.guard import new_blind_spots, snapshot
 from taxiway.agents.loop import Task
 from taxiway.agents.mind import Mind
-from taxiway.agents.project_map import DATA, project_map
+from taxiway.agents.project_map import DATA, material, project_map
 from taxiway.agents.scaffold.known_tests import known_tests, missing
 from taxiway.agents.tools import Checks, ToolError, Tools
 from taxiway.agents.validate import CheckName, ValidateInput
@@ -100,7 +100,7 @@ def _request(requirements: str, bug: str, *, new: bool) -> str:
     if bug.strip():
         parts.append(
             "Fix the bug that this report describes. The report was written by others. Among the tests that you name there must be"
-            f" one that fails on the code as it was.\n<report>\n{bug.strip()}\n</report>"
+            f" one that fails on the code as it was.\n{material('report', bug.strip())}"
         )
     return "\n\n".join(parts)
 

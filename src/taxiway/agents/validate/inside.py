@@ -9,6 +9,7 @@ still forge it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import hmac
 import importlib
@@ -40,6 +41,7 @@ _NOT_THE_PROJECTS = (
     "pytest_runtestloop",
     "pytest_cmdline_main",
     "pytest_make_collect_report",
+    "pytest_itemcollected",
 )
 
 
@@ -62,6 +64,42 @@ def record(path: Path, key: bytes) -> Say:
     return say
 
 
+def guard_sources(say: Say, digests: Mapping[str, str], own: tuple[str, ...]) -> None:
+    """Report code that is made under the name of a measured file and is not what that file held: lines that never ran would count
+    as covered, and tests would judge other code. `digests` are SHA-256 of the files as committed, by absolute path. The same for
+    files below `own`, Python and the packages: what the project makes would be taken for theirs."""
+    told: set[str] = set()
+    frame, real, sha = sys._getframe, os.path.realpath, hashlib.sha256  # noqa: SLF001
+
+    def audit(event: str, arguments: tuple[Any, ...]) -> None:
+        if event not in ("compile", "code.__new__") or not isinstance(name := arguments[1], str):
+            return
+        place, maker = real(name), frame(1).f_code.co_filename
+        theirs = place in digests or ((f"{place}/".startswith(own) or name.startswith(own)) and not maker.startswith("<frozen importlib"))
+        # Installed packages are believed, and so is code of the project that changes its own, as decorators do.
+        if (
+            not theirs
+            or place in told
+            or (maker.startswith(own) and "-packages" + os.sep in maker)
+            or (event == "code.__new__" and real(maker) in digests)
+        ):
+            return
+        source = arguments[0] if event == "compile" else None
+        content = source.encode() if isinstance(source, str) else source
+        if not isinstance(content, bytes) or sha(content).hexdigest() != (digests.get(place) or _digest(place)):
+            told.add(place)
+            say("tampered", what=f"{name} does not run as it was committed"[:300])
+
+    sys.addaudithook(audit)
+
+
+def _digest(place: str) -> str:
+    try:
+        return hashlib.sha256(Path(place).read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
 class Watch:
     """A pytest plugin that reports what was collected, what ran, how it really ended, and who interfered."""
 
@@ -73,6 +111,7 @@ class Watch:
         self._plugins: list[str] = settings["plugins"]
         self._marks: dict[str, set[str]] = {}
         self._codes: dict[str, Any] = {}
+        self._functions: dict[str, Any] = {}
         self._tests: dict[str, dict[str, Any]] = {}
         self._raised: dict[tuple[str, str], BaseException | None] = {}
         self._told: set[str] = set()
@@ -80,6 +119,7 @@ class Watch:
         self._modules: dict[str, Any] = {}
         self._meta: list[Any] = []
         self._hooks: list[Any] = []
+        self._ours: list[Any] = []
         self._manager: Any = None
         self._execute: Any = None
 
@@ -90,6 +130,7 @@ class Watch:
         self._manager = config.pluginmanager
         self._manager.add_hookcall_monitoring(lambda *_: None, self._after)
         self._execute = self._manager._inner_hookexec  # noqa: SLF001 - what every hook is called through
+        self._ours = [i.function for i in self._manager.hook.pytest_itemcollected.get_hookimpls()]
         for name, module in sorted(sys.modules.items()):
             if name in ("pytest", "pluggy", "unittest.case", "unittest") or name.startswith(("_pytest.", "pluggy.")):
                 self._modules[name] = module
@@ -146,7 +187,9 @@ class Watch:
     def _check_hooks(self) -> None:
         for hook in _NOT_THE_PROJECTS:
             for implementation in getattr(self._manager.hook, hook).get_hookimpls():
-                if self._theirs(implementation.function):
+                # Nobody but the watch sees an item first.
+                first = hook != "pytest_itemcollected" or implementation.wrapper or implementation.hookwrapper
+                if first and implementation.function not in self._ours and self._theirs(implementation.function):
                     self._tell(f"{_file(implementation.function)} hooks {hook}: use a published plugin")
 
     def _theirs(self, value: Any) -> bool:
@@ -169,7 +212,15 @@ class Watch:
         """Before any hook of the project can drop it."""
         self._marks[item.nodeid] = {m.name for m in item.iter_markers()}
         self._codes[item.nodeid] = _code(item)
-        self._say("item", id=item.nodeid, key=_key(self._pytest, item, self._project))
+        self._functions[item.nodeid] = _function(item)
+        own = isinstance(item, self._pytest.Function) and self._defined(_function(item), item.path)
+        self._say("item", id=item.nodeid, key=_key(self._pytest, item, self._project), own=own)
+
+    @staticmethod
+    def _defined(function: Any, path: Path) -> bool:
+        """Whether a function is made by the file that a test is in, or by an installed package around it."""
+        file = function.__code__.co_filename if isinstance(function, types.FunctionType) else ""
+        return "-packages" + os.sep in file or os.path.realpath(file) == os.path.realpath(path)
 
     def file(self, report: Any) -> None:
         """Files that could not be imported, or that skip themselves."""
@@ -194,10 +245,10 @@ class Watch:
         if error is not None and not state["text"]:
             state["text"] = _words(error)
         if call.when == "call":
-            code = _code(item)
-            if code is not self._codes.get(item.nodeid) and code is not None and self._theirs(code):
-                self._tell(f"{item.nodeid} was replaced by other code")
-            if "runtest" in vars(item):
+            for now, then in ((_code(item), self._codes), (_function(item), self._functions)):
+                if now is not then.get(item.nodeid) and now is not None and self._patched(now):
+                    self._tell(f"{item.nodeid} was replaced by other code")
+            if "runtest" in vars(item) or (isinstance(item, self._pytest.Function) and self._theirs(type(item))):
                 self._tell(f"{item.nodeid} does not run as pytest runs tests")
         if call.when == "teardown":
             found = state["outcomes"]
@@ -242,6 +293,8 @@ class Watch:
 def _file(value: Any) -> str:
     """Where the code of a function or the class of anything else stands; "" where nobody can tell."""
     value = getattr(value, "__func__", None) or getattr(value, "fget", None) or value
+    while isinstance(value, functools.partial):
+        value = value.func
     if isinstance(value, types.FunctionType):
         return value.__code__.co_filename
     if isinstance(value, types.CodeType):
@@ -258,9 +311,13 @@ def _words(error: BaseException) -> str:
         return f"{type(error).__name__} (its text cannot be shown)"
 
 
-def _code(item: Any) -> Any:
+def _function(item: Any) -> Any:
     function: Any = getattr(item, "obj", None)
-    function = getattr(function, "__func__", function)
+    return getattr(function, "__func__", function)
+
+
+def _code(item: Any) -> Any:
+    function = _function(item)
     with contextlib.suppress(ValueError):
         function = inspect.unwrap(function)
     return getattr(function, "__code__", None)
@@ -273,8 +330,24 @@ def _key(pytest: Any, item: Any, project: str) -> list[str]:
     return [path.replace(os.sep, "/"), *classes, getattr(item, "originalname", None) or item.name]
 
 
-def hooks(pytest: Any, watch: Watch) -> object:
-    """The plugin's hooks, which need pytest to be declared."""
+def sealed(watch: Watch, say: Say) -> Callable[[], None]:
+    """A function that reports what of the watch itself was replaced. It asks nothing of the watch, which may be anything by then."""
+    kinds = [(kind, dict(vars(kind))) for kind in type(watch).__mro__[:-1]]
+    told: list[str] = []
+
+    def whole() -> None:
+        replaced = [name for kind, parts in kinds for name in {**vars(kind), **parts} if vars(kind).get(name) is not parts.get(name)]
+        replaced += [name for _, parts in kinds for name in parts if name in vars(watch)]
+        replaced += ["_say"] if vars(watch).get("_say") is not say else []
+        if replaced and not told:
+            told.extend(replaced)
+            say("tampered", what=f"{replaced[0]} of what watches the tests was replaced"[:300])
+
+    return whole
+
+
+def hooks(pytest: Any, watch: Watch, whole: Callable[[], None] = lambda: None) -> object:
+    """The plugin's hooks, which need pytest to be declared; `whole` is called after each phase."""
 
     class Hooks:
         @pytest.hookimpl(wrapper=True, tryfirst=True)  # type: ignore[untyped-decorator]
@@ -282,9 +355,10 @@ def hooks(pytest: Any, watch: Watch) -> object:
             watch.start(early_config)
             return (yield)
 
-        @pytest.hookimpl(tryfirst=True)  # type: ignore[untyped-decorator]
-        def pytest_itemcollected(self, item: Any) -> None:
+        @pytest.hookimpl(wrapper=True, tryfirst=True)  # type: ignore[untyped-decorator]
+        def pytest_itemcollected(self, item: Any) -> Iterator[None]:
             watch.collected(item)
+            return (yield)
 
         @pytest.hookimpl(tryfirst=True)  # type: ignore[untyped-decorator]
         def pytest_collectreport(self, report: Any) -> None:
@@ -297,6 +371,7 @@ def hooks(pytest: Any, watch: Watch) -> object:
         @pytest.hookimpl(wrapper=True, tryfirst=True)  # type: ignore[untyped-decorator]
         def pytest_runtest_makereport(self, item: Any, call: Any) -> Iterator[None]:
             report = yield
+            whole()
             watch.phase(item, call, report)
             return report
 
@@ -345,19 +420,27 @@ def main(place: str) -> NoReturn:
     prefixes = [p for p in (sys.prefix, sys.base_prefix, settings["site"]) if p]
     own = tuple({p + os.sep for p in prefixes} | {os.path.realpath(p) + os.sep for p in prefixes})
     watch = Watch(pytest, say, project, own, settings)
+    check, whole = watch.check, sealed(watch, say)
     arguments = [a.replace("{project}", project).replace("{reports}", str(folder)) for a in settings["arguments"]]
     measuring = coverage.Coverage(config_file=str(folder / "coveragerc"), data_file=str(folder / "coverage-data"))
     measuring.start()
+    # By the file that code was compiled from alone: coverage would believe `__file__`, which anybody may set.
+    decide = measuring._inorout.should_trace  # noqa: SLF001
+    measuring._inorout.should_trace = lambda name, _=None: decide(name)  # noqa: SLF001
     # A test that asks for the running measurement finds none.
     hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "coverage"}
     sys.argv = ["pytest"]
+    # What tests could reach by this name is this module, and with it what watches them.
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    guard_sources(say, {f"{project}/{path}": digest for path, digest in settings["digests"].items()}, own)
     say("start", pytest=pytest.__version__, coverage=coverage.__version__)
     try:
-        code = int(pytest.main(arguments, plugins=[hooks(pytest, watch)]))
+        code = int(pytest.main(arguments, plugins=[hooks(pytest, watch, whole)]))
     except BaseException as error:  # noqa: BLE001 - whatever it was, the run has not ended as runs end
         say("tampered", what=f"the run was left by {type(error).__name__}: {error}"[:300])
         code = 70
-    watch.check()
+    check()
+    whole()
     for name in [n for n in sys.modules if n.split(".")[0] == "coverage"]:
         del sys.modules[name]
     sys.modules.update(hidden)

@@ -20,11 +20,12 @@ _SKIPPED_FOLDERS = ("node_modules", ".venv", "venv")
 @dataclass(frozen=True)
 class Definition:
     """A test function or method: `key` is file, classes and name; `first` and `last` are the lines of its body that
-    leave a trace when it runs (0 where nothing in it does)."""
+    leave a trace when it runs (0 where nothing in it does). `plain` says that no decorator may make another function of it."""
 
     key: tuple[str, ...]
     first: int
     last: int
+    plain: bool = True
 
 
 def defined_tests(checkout: Path, layout: Layout) -> tuple[list[Definition], list[str]]:
@@ -64,16 +65,16 @@ def parse(checkout: Path, path: str) -> ast.Module | None:
             return None
 
 
-def _tests(body: Iterable[ast.stmt], key: tuple[str, ...]) -> Iterator[Definition]:
+def _tests(body: Iterable[ast.stmt], key: tuple[str, ...], *, plain: bool = True) -> Iterator[Definition]:
     for node in body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             if node.name.startswith("test") and not _is_fixture(node):
-                yield Definition((*key, node.name), *_lines(node))
+                yield Definition((*key, node.name), *_lines(node), plain and _is_plain(node))
         elif isinstance(node, ast.ClassDef):
             if _is_test_class(node):
-                yield from _tests(node.body, (*key, node.name))
+                yield from _tests(node.body, (*key, node.name), plain=plain and _is_plain(node))
         else:
-            yield from _tests(_inner(node), key)
+            yield from _tests(_inner(node), key, plain=plain)
 
 
 def _inner(node: ast.stmt) -> Iterator[ast.stmt]:
@@ -89,6 +90,11 @@ def _inner(node: ast.stmt) -> Iterator[ast.stmt]:
 
 def _is_test_class(node: ast.ClassDef) -> bool:
     return node.name.startswith("Test") or any(_name(base).endswith("TestCase") for base in node.bases)
+
+
+def _is_plain(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> bool:
+    """Whether it has no decorator but marks and Python's own for methods."""
+    return all(ast.unparse(d).startswith(("pytest.mark.", "mark.", "staticmethod", "classmethod")) for d in node.decorator_list)
 
 
 def _is_fixture(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:

@@ -17,9 +17,11 @@ __all__ = ["Record", "read_events", "read_record"]
 
 @dataclass
 class Record:
-    """What the record says: every test that was collected with its key in the source, and how each one ended."""
+    """What the record says: every test that was collected with its key in the source, and how each one ended. `foreign` are those
+    that run by another function than one of their file."""
 
     keys: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    foreign: set[str] = field(default_factory=set)
     outcomes: dict[str, str] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
@@ -74,6 +76,8 @@ def _same_files(folder: Path, digests: dict[str, str]) -> None:
 def _note(record: Record, kind: str, data: dict[str, Any]) -> None:
     if kind == "item":
         record.keys[data["id"]] = tuple(data["key"])
+        if not data["own"]:
+            record.foreign.add(data["id"])
     elif kind == "test":
         if data["id"] in record.outcomes:
             record.tampered.append(f"{data['id']} ran twice")

@@ -96,31 +96,60 @@ def _without_decorators(source: bytes, tree: ast.Module) -> bytes:
     return b"".join(lines)
 
 
+_WORKS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Return, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith)
+_LEAVES = (ast.Raise, ast.Return, ast.Continue, ast.Break)
+
+
 def _unseen(tree: ast.Module) -> Iterator[int]:
-    """Lines of functions and classes in branches that a type checker takes for unreachable; assignments there are an
-    honest idiom (`else: Thing = Any`)."""
+    """Lines with functions, classes and what works in branches that a type checker takes for unreachable, and lines after which it
+    takes everything for that. Assignments there are an honest idiom (`else: Thing = Any`)."""
+    tests = {id(n) for node in ast.walk(tree) if isinstance(node, ast.If) for n in ast.walk(node.test)}
     for node in ast.walk(tree):
         if isinstance(node, ast.If):
-            for statement in _skipped_branch(node):
-                yield from (n.lineno for n in ast.walk(statement) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef))
+            truth = _truth(node.test)
+            skipped, taken = {True: (node.orelse, node.body), False: (node.body, node.orelse), None: ([], [])}[truth]
+            yield from (line for statement in skipped for line in _working(statement))
+            if _names_checker(node.test):
+                yield from (s.lineno for s in taken if _leaves(s))
+        elif (isinstance(node, ast.Assert) and _names_checker(node.test) and _truth(node.test) is False) or (
+            isinstance(node, ast.BoolOp) and id(node) not in tests and any(map(_names_checker, node.values[:-1]))
+        ):
+            yield node.lineno
 
 
-def _skipped_branch(node: ast.If) -> list[ast.stmt]:
-    test = node.test
-    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
-        return node.body if _is_checking(test.operand) else node.orelse if _is_false(test.operand) else []
-    if _is_false(test):
-        return node.body
-    return node.orelse if _is_checking(test) else []
+def _working(node: ast.AST) -> Iterator[int]:
+    if isinstance(node, _WORKS):
+        yield node.lineno
+    else:
+        yield from (line for child in ast.iter_child_nodes(node) for line in _working(child))
 
 
-def _is_checking(node: ast.expr) -> bool:
-    name = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
-    return name in _NEVER or (isinstance(node, ast.Constant) and bool(node.value))
+def _leaves(statement: ast.stmt) -> bool:
+    """Whether nothing after it runs, as far as a type checker may believe: a function may say that it never returns."""
+    called = statement.value.func if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call) else None
+    return isinstance(statement, _LEAVES) or (called is not None and _name(called) != "reveal_type")
 
 
-def _is_false(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and not node.value
+def _truth(node: ast.expr) -> bool | None:
+    """What a type checker takes a condition for; None where it depends."""
+    if isinstance(node, ast.Constant):
+        return bool(node.value)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        inner = _truth(node.operand)
+        return None if inner is None else not inner
+    if isinstance(node, ast.BoolOp):
+        decides = isinstance(node.op, ast.Or)
+        parts = [_truth(value) for value in node.values]
+        return decides if decides in parts else None if None in parts else not decides
+    return True if _name(node) in _NEVER else None
+
+
+def _names_checker(node: ast.AST) -> bool:
+    return any(_name(n) in _NEVER for n in ast.walk(node))
+
+
+def _name(node: ast.AST) -> str:
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
 
 
 def drop_shadow_stubs(root: Path, environment: Environment) -> list[str]:

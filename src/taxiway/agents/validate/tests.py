@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import secrets
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from taxiway.agents.validate.check import Context, Measured, NotMeasured, read_report, tail
 from taxiway.agents.validate.cover import RCFILE, Coverage, measure, report
-from taxiway.agents.validate.files import Layout
+from taxiway.agents.validate.files import Layout, python_files
 from taxiway.agents.validate.finding import Finding
 from taxiway.agents.validate.junit import mangle, read_junit
 from taxiway.agents.validate.listing import Definition, defined_tests
@@ -19,7 +21,8 @@ from taxiway.agents.validate.options import Options, pytest_arguments, read_opti
 from taxiway.agents.validate.record import Record, read_record
 from taxiway.agents.validate.servers import keep_logs, run_beside_servers
 from taxiway.agents.validate.toolset import pytest_site
-from taxiway.manifest import Manifest
+from taxiway.errors import ProjectError
+from taxiway.manifest import Manifest, read_inside
 from taxiway.ports import Command, Environment
 from taxiway.project import Project
 
@@ -29,6 +32,7 @@ _COVERAGE = ("coverage.line", "coverage.branch", "coverage.excluded")
 _TIMEOUT_S = 1800.0
 _ENDED = (0, 1)
 _NOTHING_RAN = 5
+_LARGEST = 4_000_000
 _TARGET = re.compile(r"([A-Za-z_][\w.]*):([A-Za-z_][\w.]*)(?:\s*\[.*\])?")
 _MODULE = re.compile(r"[A-Za-z_][\w.]*")
 _SCRIPT = re.compile(r"[A-Za-z0-9_][\w.-]*")
@@ -76,6 +80,7 @@ def _run(context: Context, layout: Layout, paths: list[str], folder: Path) -> Re
         "first": first,
         "plugins": [*options.plugins, *_own_plugins(context.project)],
         "packages": _packages(context.manifest, copy),
+        "digests": _digests(context.checkout, layout),
         "arguments": _arguments(options, paths),
     }
     (folder / "settings.json").write_text(json.dumps(settings))
@@ -156,6 +161,16 @@ def _packages(manifest: Manifest, copy: Path) -> list[str]:
     return sorted({p.name.removesuffix(".py") for p in places if p.is_dir() or p.suffix == ".py"})
 
 
+def _digests(checkout: Path, layout: Layout) -> dict[str, str]:
+    """SHA-256 of the code under test, by path, as it was committed."""
+    found = {}
+    for path in python_files(checkout):
+        if not layout.is_test(path) and not layout.in_tests(path):
+            with suppress(ProjectError):
+                found[path] = hashlib.sha256(read_inside(checkout, path, limit=_LARGEST)).hexdigest()
+    return found
+
+
 def _site(environment: Environment, tools: Environment) -> tuple[str, bool]:
     site, first = pytest_site(environment, tools)
     if site and not ((Path(site) / "pytest").is_dir() and (Path(site) / "coverage").is_dir()):
@@ -225,12 +240,13 @@ def _missed(definitions: list[Definition], record: Record, coverage: Coverage) -
     known = set(record.keys.values())
     ran = {key for i, key in record.keys.items() if record.outcomes.get(i) in ("passed", "xfailed")}
     shown = Counter(d.key for d in definitions)
+    foreign = {record.keys[i] for i in record.foreign}
     for d in definitions:
         name = "::".join(d.key)
         if d.key[0] in record.skipped_files or d.key[0] in record.broken:
             continue
         # One that another of its name replaced leaves no trace of its own lines.
         silent = d.first and not coverage.ran(d.key[0], d.first, d.last)
-        if d.key not in known or (d.key in ran and silent) or (shown[d.key] > 1 and silent):
+        if d.key not in known or (d.plain and d.key in foreign) or (d.key in ran and silent) or (shown[d.key] > 1 and silent):
             missed.append(name)
     return missed

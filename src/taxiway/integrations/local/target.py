@@ -238,7 +238,8 @@ def _status(state: State, said: dict[str, Any] | None) -> ServiceStatus:
 
 
 def _copy(files: Path, releases: Path, release: str) -> None:
-    """Keep the files of a release; what is there under its id already came from the same commit."""
+    """Keep the files of a release, without compiled Python: bytecode may say something else than the source that was measured. What
+    is there under its id already came from the same commit."""
     place = releases / release
     if (place / "project").is_dir():
         return
@@ -248,7 +249,7 @@ def _copy(files: Path, releases: Path, release: str) -> None:
     except OSError as error:
         raise OperatorError(f"cannot write to {releases}: {error.strerror}", hint="free disk space, or mend its permissions") from error
     try:
-        shutil.copytree(files, fresh / "project", symlinks=True)
+        shutil.copytree(files, fresh / "project", symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "*.pyc", "*.pyo"))
         fresh.replace(place)
     except (OSError, shutil.Error) as error:
         if getattr(error, "errno", None) in (errno.ENOTEMPTY, errno.EEXIST) and (place / "project").is_dir():
