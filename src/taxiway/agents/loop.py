@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -30,7 +28,6 @@ _REMINDER = f"You ended without calling {HAND_IN}. Go on working, or call {HAND_
 _ASK_AGAIN = "not done: the answers to your other calls are long enough for now. Read them, and ask again for what you still need"
 _MOST_TOLD = 200_000
 """Characters of the answers to one message, after which no more of its calls are made: dozens at once would be more than it can read."""
-_POLL_S = 0.1
 _THOUGHTS = ("thinking", "redacted_thinking")
 _CACHED = {"cache_control": {"type": "ephemeral"}}
 
@@ -93,7 +90,7 @@ def converse(
     reminded = False
     for step in range(1, task.steps + 1):
         stop.check()
-        reply = _ask(request, model=model, purse=purse, timeout_s=_left_s(task, ends, stop), stop=stop)
+        reply = _ask(request, model=model, purse=purse, timeout_s=_left_s(task, ends, stop))
         usage += reply.usage
         trace.note(
             "reply",
@@ -167,36 +164,19 @@ def _opening(task: Task[Answer], tools: Tools, mask: Mask) -> dict[str, Any]:
     }
 
 
-def _ask(request: Mapping[str, Any], *, model: Model, purse: Purse, timeout_s: float, stop: Cancellation) -> Reply:
+def _ask(request: Mapping[str, Any], *, model: Model, purse: Purse, timeout_s: float) -> Reply:
     # A byte is at most one token, and rarely less than a quarter: a third is on the safe side for text and code.
     prompt = len(json.dumps(request, ensure_ascii=False).encode("utf-8", errors="replace")) // 3
     reservation = purse.reserve(model.name, prompt_tokens=prompt, output_tokens=int(request["max_tokens"]))
     reply, failed = None, False
     try:
-        reply = _answer(request, model=model, timeout_s=timeout_s, stop=stop)
+        reply = model.create(request, timeout_s=timeout_s)
     except ModelUnavailable:
         failed = True
         raise
     finally:
         purse.settle(reservation, reply, failed=failed)
     return reply
-
-
-def _answer(request: Mapping[str, Any], *, model: Model, timeout_s: float, stop: Cancellation) -> Reply:
-    """The model's answer, in a thread of its own: an answer takes minutes, and who stops the run waits seconds."""
-    done: Future[Reply] = Future()
-
-    def ask() -> None:
-        try:
-            done.set_result(model.create(request, timeout_s=timeout_s))
-        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
-            done.set_exception(error)
-
-    threading.Thread(target=ask, name=f"asking {model.name}", daemon=True).start()
-    while not wait([done], timeout=_POLL_S).done:
-        if stop.requested:
-            stop.check()
-    return done.result()
 
 
 def _held(reply: Reply) -> None:
