@@ -63,6 +63,12 @@ def work() -> None:
     assert double(1) == 2
 
 
+def test_decorators_of_python_make_code_anew() -> None:
+    from tiny.more import once
+
+    assert list(once()) == [1]
+
+
 def test_source() -> None:
     exec(compile(SOURCE.read_text(), str(SOURCE), "exec"), {})
     exec(compile(ast.parse("x = 1"), "__init__.py", "exec"), {})
@@ -77,7 +83,8 @@ def test_processes() -> None:
         process.join()
         assert process.exitcode == 0
 """
-    result = bench.validate(HONEST | {"tests/test_code.py": test}, checks=["tests"])
+    more = "import types\nfrom collections.abc import Iterator\n\n\n@types.coroutine\ndef once() -> Iterator[int]:\n    yield 1\n"
+    result = bench.validate(HONEST | {"tests/test_code.py": test, "src/tiny/more.py": more}, checks=["tests"])
     assert failing(result, "tests coverage") == {}, result
 
 

@@ -76,12 +76,12 @@ def guard_sources(say: Say, digests: Mapping[str, str], own: tuple[str, ...]) ->
             return
         place, maker = real(name), frame(1).f_code.co_filename
         theirs = place in digests or ((f"{place}/".startswith(own) or name.startswith(own)) and not maker.startswith("<frozen importlib"))
-        # Installed packages are believed, and so is code of the project that changes its own, as decorators do.
+        # Installed packages are believed, and so is code of the project that changes its own, as decorators do, Python's too.
         if (
             not theirs
             or place in told
             or (maker.startswith(own) and "-packages" + os.sep in maker)
-            or (event == "code.__new__" and real(maker) in digests)
+            or (event == "code.__new__" and (real(maker) in digests or (maker.startswith(own) and maker.endswith("/types.py"))))
         ):
             return
         source = arguments[0] if event == "compile" else None

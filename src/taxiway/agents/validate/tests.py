@@ -80,7 +80,7 @@ def _run(context: Context, layout: Layout, paths: list[str], folder: Path) -> Re
         "first": first,
         "plugins": [*options.plugins, *_own_plugins(context.project)],
         "packages": _packages(context.manifest, copy),
-        "digests": _digests(context.checkout, layout),
+        "digests": _digests(copy, layout),
         "arguments": _arguments(options, paths),
     }
     (folder / "settings.json").write_text(json.dumps(settings))
@@ -161,13 +161,13 @@ def _packages(manifest: Manifest, copy: Path) -> list[str]:
     return sorted({p.name.removesuffix(".py") for p in places if p.is_dir() or p.suffix == ".py"})
 
 
-def _digests(checkout: Path, layout: Layout) -> dict[str, str]:
-    """SHA-256 of the code under test, by path, as it was committed."""
+def _digests(copy: Path, layout: Layout) -> dict[str, str]:
+    """SHA-256 of the code under test, by path, before any of it runs."""
     found = {}
-    for path in python_files(checkout):
+    for path in python_files(copy):
         if not layout.is_test(path) and not layout.in_tests(path):
             with suppress(ProjectError):
-                found[path] = hashlib.sha256(read_inside(checkout, path, limit=_LARGEST)).hexdigest()
+                found[path] = hashlib.sha256(read_inside(copy, path, limit=_LARGEST)).hexdigest()
     return found
 
 
