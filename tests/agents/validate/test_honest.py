@@ -8,11 +8,12 @@ import logging
 from pathlib import Path
 
 import pytest
-from projects import CODE, HONEST, MANIFEST, TEST, Bench, failing
+from projects import CODE, HONEST, MANIFEST, TEST, Bench, failing, write
 
 from taxiway.agents.base import StageAttempt
 from taxiway.agents.scaffold import AGENT as SCAFFOLD
 from taxiway.agents.scaffold import ScaffoldInput
+from taxiway.agents.validate.infrastructure import changed_tests
 from taxiway.home import Home
 from taxiway.integrations.environments import UvEnvironments
 from taxiway.stop import Stop
@@ -230,6 +231,59 @@ def test_changed_infrastructure_is_counted(bench: Bench) -> None:
     after = before | {"tests/conftest.py": "x = 2\n", "pyproject.toml": "[project]\nname='b'\n", "tests/new/conftest.py": ""}
     result = bench.validate({k: v for k, v in after.items() if k != "tox.ini"}, before=before, checks=["tests"])
     assert result.metrics["changes.test_infrastructure"] == 2
+
+
+BEGAN = """import pytest
+from tiny import half
+
+LIMIT = 4
+
+
+def same(a: float, b: float) -> None:
+    assert a == b
+
+
+class TestHalf:
+    def test_half(self) -> None:
+        same(half(LIMIT), 2)
+
+    @pytest.mark.parametrize("n", [2, 4])
+    def test_each(self, n: int) -> None:
+        assert half(n) * 2 == n
+"""
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "changed"),
+    [
+        ("assert half(n) * 2 == n", "assert True", ["TestHalf::test_each"]),
+        ("[2, 4]", "[]", ["TestHalf::test_each"]),
+        ("    assert a == b", "    pass", ["same"]),
+        ("LIMIT = 4", "LIMIT = half(0)", ["LIMIT = 4"]),
+        ("from tiny import half", "from other import half", ["import tiny half"]),
+        ("class TestHalf:", "class TestHalf(Base):", ["TestHalf"]),
+        ("def test_half(", "def check_half(", ["TestHalf::test_half"]),
+        (BEGAN, "", ["LIMIT = 4", "TestHalf", "TestHalf::test_each", "TestHalf::test_half", "import pytest", "import tiny half", "same"]),
+        (BEGAN, "def broken(:", [""]),
+        ("LIMIT = 4", "LIMIT = 4  # as the law says\n\n\ndef test_new() -> None:\n    same(1, 1)", []),
+        ("import pytest\nfrom tiny import half", "import pytest\nfrom tiny import half, more", []),
+        ("        same(half(LIMIT), 2)", "        same(\n            half(LIMIT), 2\n        )", []),
+    ],
+)
+def test_tests_that_a_run_changed_are_told_from_new_ones(tmp_path: Path, was: str, now: str, changed: list[str]) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    write(
+        before, {".taxiway.yaml": MANIFEST, "tests/test_half.py": BEGAN, "tests/data/half.json": "[2]", "src/tiny/__init__.py": "x = 1\n"}
+    )
+    write(after, {"tests/test_half.py": BEGAN.replace(was, now), "tests/data/half.json": "[2]", "src/tiny/__init__.py": "x = 2\n"})
+    assert changed_tests(before, after) == [f"tests/test_half.py::{name}".removesuffix("::") for name in changed]
+
+
+def test_changed_tests_and_their_data_are_counted(bench: Bench) -> None:
+    before = HONEST | {"tests/data/half.json": "[2]"}
+    after = before | {"tests/data/half.json": "[3]", "tests/test_new.py": "def test_new() -> None:\n    assert 1\n"}
+    assert bench.validate(after, before=before, checks=["tests"]).metrics["changes.tests"] == 1
+    assert "tests/data/half.json: stood in the tests when the run began" in (bench.scratch / "reports/report.md").read_text()
 
 
 def test_what_is_scaffolded_passes_at_its_strictest(bench: Bench, tmp_path: Path) -> None:

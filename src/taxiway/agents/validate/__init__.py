@@ -44,8 +44,11 @@ AGENT = Agent(
     inputs=ValidateInput,
     run=run,
     metrics={name: metric for check in CHECKS.values() for name, metric in check.metrics.items()}
-    | {"changes.test_infrastructure": Metric("files that decide how the tests run and that the run changed")},
+    | {
+        "changes.test_infrastructure": Metric("files that decide how the tests run and that the run changed"),
+        "changes.tests": Metric("tests, and what stands beside them in their files, that were there and that the run changed"),
+    },
     gates_by={"checks": {check.name: check.gates for check in CHECKS.values()}},
     metrics_by={"checks": {check.name: tuple(check.metrics) for check in CHECKS.values()}},
-    version="4",
+    version="5",
 )

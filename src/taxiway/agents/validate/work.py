@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from taxiway.agents.base import StageAttempt
 from taxiway.agents.validate.check import Context, Measured, NotMeasured
 from taxiway.agents.validate.checks import CHECKS
-from taxiway.agents.validate.infrastructure import changed_infrastructure
+from taxiway.agents.validate.infrastructure import began_with, changed_infrastructure, changed_tests
 from taxiway.agents.validate.report import Report, write
 from taxiway.agents.validate.servers import hide
 from taxiway.agents.validate.toolset import LEAST, choose
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["validate"]
 
 _LOGGED = 20
-_INFRASTRUCTURE = "changes.test_infrastructure"
+_INFRASTRUCTURE, _TESTS = "changes.test_infrastructure", "changes.tests"
 
 
 def validate(inputs: ValidateInput, ports: Ports, stage: StageAttempt) -> Result:
@@ -115,14 +115,17 @@ def _one(context: Context, name: str, why: str) -> Measured:
 
 
 def _changes(ports: Ports, context: Context) -> Measured:
-    measured = Measured()
+    measured, before = Measured(), context.folder("start")
     try:
-        changed = changed_infrastructure(ports.workspace, context.checkout, context.folder("start"))
+        began_with(ports.workspace, before)
     except NotMeasured as why:
-        measured.missing([_INFRASTRUCTURE], str(why))
+        measured.missing([_INFRASTRUCTURE, _TESTS], str(why))
         return measured
-    measured.metrics[_INFRASTRUCTURE] = len(changed)
-    measured.notes = [f"{path}: decides how tests run, and this run changed it" for path in changed]
+    infrastructure, tests = changed_infrastructure(before, context.checkout), changed_tests(before, context.checkout)
+    measured.metrics |= {_INFRASTRUCTURE: len(infrastructure), _TESTS: len(tests)}
+    measured.notes = [f"{path}: decides how tests run, and this run changed it" for path in infrastructure]
+    measured.notes += [f"{name}: stood in the tests when the run began, and this run changed it" for name in tests[:_LOGGED]]
+    measured.notes += [f"and {more} more like that"] if (more := len(tests) - _LOGGED) > 0 else []
     return measured
 
 
