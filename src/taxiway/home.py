@@ -69,13 +69,20 @@ class Home:
 
 
 def find_home(start: Path, environ: Mapping[str, str]) -> Home:
-    """`TAXIWAY_HOME`, or `.taxiway` beside the nearest `pipelines/` at or above `start`; raise OperatorError if there is neither."""
+    """`TAXIWAY_HOME`, or `.taxiway` beside the nearest `pipelines/` at or above `start`; raise OperatorError if there is neither, or
+    something else than a folder is there."""
     if named := environ.get(HOME_VARIABLE):
-        return Home(Path(named).expanduser().resolve())
+        return _folder(Path(named).expanduser().resolve())
     for folder in (start.resolve(), *start.resolve().parents):
         if (folder / "pipelines").is_dir():
-            return Home(folder / ".taxiway")
+            return _folder(folder / ".taxiway")
     raise OperatorError(
         f"no pipelines/ folder at or above {start}",
         hint=f"change to your project's folder, make one with `mkdir pipelines`, or set {HOME_VARIABLE}",
     )
+
+
+def _folder(path: Path) -> Home:
+    if path.exists() and not path.is_dir():
+        raise OperatorError(f"{path} is not a folder", hint=f"Taxiway keeps its things there: move it away, or set {HOME_VARIABLE}")
+    return Home(path)

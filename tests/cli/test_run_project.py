@@ -62,3 +62,11 @@ def test_the_home_may_lie_elsewhere(project, tmp_path):
     assert beside.pipelines == tmp_path / "pipelines"
     with pytest.raises(OperatorError, match="no pipelines/ folder"):
         find_project(Path("/"), {"TAXIWAY_HOME": str(tmp_path / "far" / "home")})
+
+
+@pytest.mark.parametrize("environ", [{"TAXIWAY_HOME": "{}"}, {}])
+def test_a_home_that_is_no_folder(tmp_path, environ):
+    (tmp_path / "pipelines").mkdir()
+    (tmp_path / ".taxiway").write_text("")
+    with pytest.raises(OperatorError, match=r"\.taxiway is not a folder"):
+        find_project(tmp_path, {name: value.format(tmp_path / ".taxiway") for name, value in environ.items()})
