@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from pydantic_core import SchemaError, SchemaValidator, core_schema
@@ -24,6 +24,9 @@ _TYPES = {
     "object": set[str](),
 }
 _ALWAYS = {"type", "default", "title", "description", "enum", "examples"}
+_KINDS: dict[str, tuple[type, ...]] = {"string": (str,), "integer": (int,), "number": (int, float), "boolean": (bool,)}
+_FITTED = _ALWAYS | {"pattern", "minLength", "maxLength"}
+"""What `_fits` knows, of params whose values have one of `_KINDS`."""
 
 
 def check_param(name: str, param: ParamSpec, node: Node, report: Report) -> None:
@@ -77,6 +80,7 @@ def _check_pattern(pattern: str, at: Node, report: Report) -> bool:
     return True
 
 
+@lru_cache(256)  # the param's check and its default's, in every pipeline that has it
 def _linear(pattern: str) -> SchemaValidator:
     """Matches in time linear in the text, whatever the pattern: checking a file never hangs on its own regular expression."""
     return SchemaValidator(core_schema.str_schema(pattern=pattern, regex_engine="rust-regex"))
@@ -110,10 +114,30 @@ def _check_items(items: dict[str, Any], at: Node, report: Report) -> bool:
 
 def faults(schema: Mapping[str, Any], value: object) -> list[str]:
     """What a param's schema says against a value, one line each."""
+    if _fits(schema, value):
+        return []
     checker_class, formats = _checker()
     # `examples` and `title` say nothing about values.
     checker = checker_class({k: v for k, v in schema.items() if k not in ("examples", "default")}, format_checker=formats)
     return [error.message[:200] for error in sorted(checker.iter_errors(value), key=lambda e: (list(map(str, e.path)), e.message))]
+
+
+def _fits(schema: Mapping[str, Any], value: Any) -> bool:
+    """Whether a value surely fits, by the words that most params are made of; jsonschema, which takes longer to import than all
+    else that is done with a file, judges the others, and says what is wrong."""
+    kinds = _KINDS.get(schema.get("type", ""), ())
+    return (
+        type(value) in kinds  # a boolean is no number
+        and schema.keys() <= _FITTED
+        and ("enum" not in schema or any(type(one) is type(value) and one == value for one in schema["enum"]))
+        and (
+            not isinstance(value, str)
+            or (
+                schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", len(value))
+                and ("pattern" not in schema or _linear(schema["pattern"]).isinstance_python(value))
+            )
+        )
+    )
 
 
 @cache
