@@ -6,16 +6,18 @@ import contextlib
 import os
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
 from taxiway.agents.base import Agent, AgentInput, Later, Metric, StageAttempt
 from taxiway.errors import NotTrusted, OperatorError, ProjectError, TaxiwayError
-from taxiway.manifest import MANIFEST, Manifest
 from taxiway.ports import Change, Environment, Health, Lease, Ports, Release, ServiceStatus, Target
-from taxiway.project import Project, read_project
 from taxiway.records import Result
+
+if TYPE_CHECKING:
+    from taxiway.manifest import Manifest
+    from taxiway.project import Project
 
 __all__ = ["AGENT", "RELEASE_ID", "DeployInput"]
 
@@ -45,6 +47,8 @@ class DeployInput(AgentInput):
 
 def run(inputs: DeployInput, ports: Ports, stage: StageAttempt) -> Result:
     """Record what is live, then make the commit live."""
+    from taxiway.project import read_project  # noqa: PLC0415 - the declaration is read while specs are compiled
+
     target = ports.targets.get(inputs.target)
     if target is None:
         raise OperatorError(f"target {inputs.target!r} is not set up here", hint="run the stage where the target is")
@@ -87,6 +91,8 @@ def _as_installed(project: Project, checkout: Path) -> str:
 
 
 def _release(inputs: DeployInput, manifest: Manifest, commit: str, path: str) -> Release:
+    from taxiway.manifest import MANIFEST  # noqa: PLC0415 - as above
+
     if not manifest.start:
         raise ProjectError(f"{MANIFEST} does not say how the service starts", hint='write start: [python, -m, ..., "{port}"]')
     return Release(

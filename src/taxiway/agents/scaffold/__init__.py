@@ -9,7 +9,6 @@ from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, Valid
 from pydantic_core import PydanticCustomError
 
 from taxiway.agents.base import Agent, AgentInput, ModelUse, StageAttempt
-from taxiway.agents.mind import required
 from taxiway.errors import OperatorError
 from taxiway.ports import Ports
 from taxiway.records import Output, Result
@@ -113,7 +112,8 @@ def run(inputs: ScaffoldInput, ports: Ports, stage: StageAttempt) -> Result:
     Raises ProjectError, touching nothing, where a file of the project is in the template's way; OperatorError where there is no
     template and no model; and what `Mind.work` raises.
     """
-    from taxiway.agents.scaffold.build import build  # noqa: PLC0415 - the declaration is read while DAGs are parsed
+    from taxiway.agents.mind import required  # noqa: PLC0415 - the declaration is read while DAGs are parsed
+    from taxiway.agents.scaffold.build import build  # noqa: PLC0415
     from taxiway.agents.scaffold.reporting import report, report_degraded  # noqa: PLC0415
 
     mind = required(stage.mind, stage.no_mind) if inputs.template == NO_TEMPLATE else stage.mind
