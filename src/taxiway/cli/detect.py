@@ -8,9 +8,7 @@ from typing import Annotated
 import typer
 
 from taxiway.errors import ProjectError
-from taxiway.integrations.requirements import read_requirements
 from taxiway.manifest import MANIFEST
-from taxiway.project import as_yaml, read_project
 
 __all__ = ["register"]
 
@@ -25,6 +23,9 @@ def detect(
     write: Annotated[bool, typer.Option("--write", help=f"Write it to {MANIFEST}, unless there is one.")] = False,
 ) -> None:
     """Show how validate would install and test a project, and why. Reads its files, runs nothing, asks no index."""
+    from taxiway.integrations.requirements import read_requirements  # noqa: PLC0415 - no other command reads projects by itself
+    from taxiway.project import as_yaml, read_project  # noqa: PLC0415
+
     project = read_project(path)
     requirements = read_requirements(path, project.manifest.install)
     for reason in project.reasons:

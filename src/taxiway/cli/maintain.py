@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from taxiway.cli.ends import REFUSED
 from taxiway.cli.reach import Token, Url, elsewhere
@@ -80,7 +79,9 @@ def shown(report: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _maintain(dag: str, conf: Mapping[str, Any], url: str, token: str) -> None:
-    from taxiway.cli.interrupts import Interrupts  # noqa: PLC0415 - what a command needs is loaded when it runs
+    from rich.console import Console  # noqa: PLC0415 - what a command needs is loaded when it runs
+
+    from taxiway.cli.interrupts import Interrupts  # noqa: PLC0415
     from taxiway.cli.project import find_project  # noqa: PLC0415
     from taxiway.cli.reach import connected  # noqa: PLC0415
     from taxiway.cli.running import serving  # noqa: PLC0415

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from taxiway.cli.complete import pipelines
 from taxiway.cli.ends import runs_or_refuses
@@ -64,7 +63,9 @@ def run(
 
     --url logs in with a token, or with TAXIWAY_AIRFLOW_USERNAME and TAXIWAY_AIRFLOW_PASSWORD.
     """
-    from taxiway.cli.project import find_project, is_spec  # noqa: PLC0415 - what a command needs is loaded when it runs
+    from rich.console import Console  # noqa: PLC0415 - what a command needs is loaded when it runs
+
+    from taxiway.cli.project import find_project, is_spec  # noqa: PLC0415
     from taxiway.cli.running import run_elsewhere, run_here  # noqa: PLC0415
     from taxiway.cli.tapes import tape  # noqa: PLC0415
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from taxiway.cli.complete import pipelines, runs_known, stages
 from taxiway.cli.ends import REFUSED, runs_or_refuses
@@ -102,6 +101,8 @@ def logs(
       taxiway logs web_service validate --try 1
       taxiway logs 6f0d6d --follow
     """
+    from rich.console import Console  # noqa: PLC0415
+
     from taxiway.cli.logs import LogView, chosen_tasks  # noqa: PLC0415
     from taxiway.cli.reach import find_run, records  # noqa: PLC0415
 
@@ -153,6 +154,8 @@ def diff(
       taxiway diff web_service --stat
       taxiway diff web_service scaffold | git apply
     """
+    from rich.console import Console  # noqa: PLC0415
+
     from taxiway.cli.changes import diff_of, show_diff  # noqa: PLC0415
     from taxiway.cli.reach import find_run, records  # noqa: PLC0415
 
@@ -196,6 +199,8 @@ def retry(
       taxiway retry web_service
       taxiway retry web_service/6f0d6d --from validate
     """
+    from rich.console import Console  # noqa: PLC0415
+
     from taxiway.cli import rerun  # noqa: PLC0415
     from taxiway.cli.interrupts import Interrupts  # noqa: PLC0415
 
@@ -218,6 +223,8 @@ def cancel(run: RunArgument, url: Url = "", token: Token = "") -> None:
 
       taxiway cancel web_service
     """
+    from rich.console import Console  # noqa: PLC0415
+
     from taxiway.cli import rerun  # noqa: PLC0415
     from taxiway.cli.interrupts import Interrupts  # noqa: PLC0415
 
