@@ -33,6 +33,8 @@ def test_it(tmp_path):
     part.rename({told!r})
     time.sleep(900)
 """
+# Who runs these tests in the background ignores Ctrl-C, and so would whatever they start.
+HEARS = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
 
 
 def wait_for(true, what):
@@ -70,10 +72,11 @@ def test_nothing_is_left_behind(tmp_path, number, workers, to):
     for name in ("conftest.py", "left_behind.py"):
         shutil.copy(TESTS / name, place)
     (place / "test_it.py").write_text(STARTS.format(local=str(TESTS / "integrations" / "local"), told=str(told)))
-    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", workers, "--rootdir", str(place), str(place)]
+    argv = [sys.executable, "-c", HEARS, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", workers]
+    argv += ["--rootdir", str(place), "--basetemp", str(tmp_path / "base"), str(place)]
     births = {}
     with (tmp_path / "said").open("wb") as said:
-        run = subprocess.Popen([*argv, "--basetemp", str(tmp_path / "base")], cwd=place, stdout=said, stderr=said, start_new_session=True)
+        run = subprocess.Popen(argv, cwd=place, stdout=said, stderr=said, start_new_session=True)
     try:
         wait_for(lambda: told.exists() or run.poll() is not None, "it never began")
         assert told.exists(), (tmp_path / "said").read_text()
